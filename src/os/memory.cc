@@ -1,0 +1,70 @@
+#include "os/memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace hecaton {
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  if (this != &other) {
+    if (address_ != nullptr) munmap(address_, bytes_);
+    address_ = std::exchange(other.address_, nullptr);
+    bytes_ = std::exchange(other.bytes_, 0);
+  }
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (address_ != nullptr) munmap(address_, bytes_);
+}
+
+Result<Mapping> Mapping::shared(int fd, size_t bytes) {
+  void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) return system_error("mapping a memory file");
+  madvise(address, bytes, MADV_DONTDUMP);
+  madvise(address, bytes, MADV_NOHUGEPAGE);
+  return Mapping(static_cast<std::byte*>(address), bytes);
+}
+
+Result<Mapping> Mapping::sparse(size_t bytes) {
+  void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (address == MAP_FAILED) return system_error("reserving address space");
+  madvise(address, bytes, MADV_DONTDUMP);
+  madvise(address, bytes, MADV_NOHUGEPAGE);
+  return Mapping(static_cast<std::byte*>(address), bytes);
+}
+
+Result<OwnedFd> create_memfd(const char* debug_name, size_t bytes) {
+  OwnedFd fd(memfd_create(debug_name, MFD_CLOEXEC));
+  if (!fd.valid()) return system_error("memfd_create");
+  if (ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return system_error("sizing a memfd");
+  return fd;
+}
+
+Result<void> punch_hole(int memfd, uint64_t offset, uint64_t bytes) {
+  int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  while (fallocate(memfd, mode, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
+    if (errno != EINTR) return system_error("punching a hole");
+  }
+  return {};
+}
+
+Result<bool> is_hole(int memfd, uint64_t offset) {
+  off_t data = lseek(memfd, static_cast<off_t>(offset), SEEK_DATA);
+  if (data < 0) {
+    if (errno == ENXIO) return true;
+    return system_error("looking for data in a memfd");
+  }
+  return data != static_cast<off_t>(offset);
+}
+
+Result<void> lock_process_memory() {
+#ifndef MCL_ONFAULT
+#define MCL_ONFAULT 4
+#endif
+  if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) return system_error("mlockall");
+  return {};
+}
+
+}  // namespace hecaton

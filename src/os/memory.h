@@ -1,0 +1,51 @@
+// Memory objects: mappings, memfds, and keeping a process's own memory resident.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+
+#include "base/result.h"
+#include "os/owned_fd.h"
+
+namespace hecaton {
+
+// A mapping with one owner, unmapped at its end.
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(Mapping&& other) noexcept
+      : address_(std::exchange(other.address_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Mapping& operator=(Mapping&& other) noexcept;
+  ~Mapping();
+
+  // A shared, writable mapping of the whole of `fd`; kept out of core dumps, without huge pages (one filled page would
+  // make 512 present).
+  static Result<Mapping> shared(int fd, size_t bytes);
+  // Private zeros, taken from the machine only as they are touched; kept out of core dumps.
+  static Result<Mapping> sparse(size_t bytes);
+
+  std::byte* data() const { return address_; }
+  size_t size() const { return bytes_; }
+  bool valid() const { return address_ != nullptr; }
+
+ private:
+  Mapping(std::byte* address, size_t bytes) : address_(address), bytes_(bytes) {}
+  std::byte* address_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// An anonymous file of `bytes`, close-on-exec, with no name outside /proc.
+Result<OwnedFd> create_memfd(const char* debug_name, size_t bytes);
+
+// Frees the pages of [offset, offset + bytes) of a memfd; they read as zeros afterwards. Page-aligned.
+Result<void> punch_hole(int memfd, uint64_t offset, uint64_t bytes);
+
+// Whether the page at `offset` of a memfd is a hole (holds no bytes at all).
+Result<bool> is_hole(int memfd, uint64_t offset);
+
+// Keeps this process's code, stacks and buffers resident as they are touched, so that serving a page fault never needs
+// one. Later mappings are included; take out big ones with munlock.
+Result<void> lock_process_memory();
+
+}  // namespace hecaton

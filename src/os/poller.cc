@@ -1,0 +1,48 @@
+#include "os/poller.h"
+
+#include <sys/eventfd.h>
+
+namespace hecaton {
+
+Result<Poller> Poller::create() {
+  OwnedFd fd(epoll_create1(EPOLL_CLOEXEC));
+  if (!fd.valid()) return system_error("epoll_create1");
+  return Poller(std::move(fd));
+}
+
+Result<void> Poller::add(int fd, uint32_t events, uint64_t token) {
+  epoll_event event{.events = events, .data = {.u64 = token}};
+  if (epoll_ctl(fd_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return system_error("epoll_ctl");
+  return {};
+}
+
+Result<void> Poller::modify(int fd, uint32_t events, uint64_t token) {
+  epoll_event event{.events = events, .data = {.u64 = token}};
+  if (epoll_ctl(fd_.get(), EPOLL_CTL_MOD, fd, &event) != 0) return system_error("epoll_ctl");
+  return {};
+}
+
+void Poller::remove(int fd) { epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, nullptr); }
+
+size_t Poller::wait(std::span<epoll_event> out, int timeout_ms) {
+  int count = epoll_wait(fd_.get(), out.data(), static_cast<int>(out.size()), timeout_ms);
+  return count > 0 ? static_cast<size_t>(count) : 0;
+}
+
+Result<WakeFlag> WakeFlag::create() {
+  OwnedFd fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!fd.valid()) return system_error("eventfd");
+  return WakeFlag(std::move(fd));
+}
+
+void WakeFlag::raise() const {
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = write(fd_.get(), &one, sizeof one);
+}
+
+void WakeFlag::clear() const {
+  uint64_t count;
+  [[maybe_unused]] ssize_t got = read(fd_.get(), &count, sizeof count);
+}
+
+}  // namespace hecaton

@@ -1,0 +1,139 @@
+#include "os/process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+extern char** environ;
+
+namespace hecaton {
+namespace {
+
+// "NAME=VALUE" strings: ours with the additions laid over them.
+std::vector<std::string> merged_environment(const ProcessSpec& spec) {
+  std::vector<std::string> merged;
+  for (char** entry = environ; *entry; ++entry) {
+    std::string text = *entry;
+    std::string name = text.substr(0, text.find('='));
+    bool replaced = std::any_of(spec.environment.begin(), spec.environment.end(),
+                                [&](const auto& pair) { return pair.first == name; });
+    if (!replaced) merged.push_back(std::move(text));
+  }
+  for (const auto& [name, value] : spec.environment) merged.push_back(name + "=" + value);
+  return merged;
+}
+
+std::vector<char*> pointers_to(std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  for (std::string& text : strings) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// Puts each descriptor at its number. Numbers that are both source and target are moved out of the way first.
+bool place_descriptors(std::vector<std::pair<int, int>>& descriptors) {
+  for (auto& [ours, theirs] : descriptors) {
+    ours = fcntl(ours, F_DUPFD, 200);
+    if (ours < 0) return false;
+  }
+  for (auto& [ours, theirs] : descriptors) {
+    if (dup2(ours, theirs) < 0) return false;
+    close(ours);
+  }
+  return true;
+}
+
+[[noreturn]] void run_child(const ProcessSpec& spec, std::vector<std::pair<int, int>>& descriptors, char** argv,
+                            char** envp, pid_t parent, int error_pipe) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (int number : {SIGINT, SIGQUIT, SIGTSTP, SIGHUP}) {
+    signal(number, spec.ignore_terminal_signals ? SIG_IGN : SIG_DFL);
+  }
+  signal(SIGPIPE, SIG_DFL);
+  signal(SIGTERM, SIG_DFL);
+  if (spec.disable_transparent_huge_pages) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+  if (getppid() == parent && place_descriptors(descriptors)) {
+    environ = envp;
+    execvp(argv[0], argv);
+  }
+  int error = errno;
+  [[maybe_unused]] ssize_t written = write(error_pipe, &error, sizeof error);
+  _exit(127);
+}
+
+}  // namespace
+
+ChildProcess::ChildProcess(ChildProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
+
+ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
+  if (this != &other) {
+    destroy();
+    pid_ = std::exchange(other.pid_, -1);
+    pidfd_ = std::move(other.pidfd_);
+  }
+  return *this;
+}
+
+ChildProcess::~ChildProcess() { destroy(); }
+
+void ChildProcess::destroy() {
+  if (pid_ <= 0) return;
+  kill(pid_, SIGKILL);
+  [[maybe_unused]] auto status = wait();
+}
+
+Result<ChildProcess> ChildProcess::start(const ProcessSpec& spec) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return system_error("pipe");
+  OwnedFd read_end(ends[0]);
+  OwnedFd write_end(fcntl(ends[1], F_DUPFD_CLOEXEC, 400));  // out of the way of the numbers that are handed over
+  close(ends[1]);
+
+  std::vector<std::string> arguments = spec.arguments;
+  std::vector<std::string> environment = merged_environment(spec);
+  std::vector<char*> argv = pointers_to(arguments);
+  std::vector<char*> envp = pointers_to(environment);
+  std::vector<std::pair<int, int>> descriptors = spec.descriptors;
+  pid_t parent = getpid();
+
+  ChildProcess child;
+  child.pid_ = fork();
+  if (child.pid_ < 0) return system_error("fork");
+  if (child.pid_ == 0) run_child(spec, descriptors, argv.data(), envp.data(), parent, write_end.get());
+  write_end.reset();
+  int exec_error = 0;
+  if (read(read_end.get(), &exec_error, sizeof exec_error) == sizeof exec_error) {
+    [[maybe_unused]] auto status = child.wait();
+    return Error{exec_error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kSystem, exec_error, "starting a program"};
+  }
+  child.pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, child.pid_, 0)));
+  if (!child.pidfd_.valid()) return system_error("pidfd_open");
+  return child;
+}
+
+void ChildProcess::signal(int number) const {
+  if (pid_ > 0) kill(pid_, number);
+}
+
+Result<int> ChildProcess::wait() {
+  int status = 0;
+  while (waitpid(pid_, &status, 0) < 0) {
+    if (errno != EINTR) return system_error("waitpid");
+  }
+  pid_ = -1;
+  pidfd_.reset();
+  return status;
+}
+
+}  // namespace hecaton

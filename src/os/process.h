@@ -1,0 +1,48 @@
+// Starting and ending child processes.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "os/owned_fd.h"
+
+namespace hecaton {
+
+struct ProcessSpec {
+  std::vector<std::string> arguments;                           // argv; [0] is found on PATH
+  std::vector<std::pair<std::string, std::string>> environment;  // added to, or replacing, ours
+  std::vector<std::pair<int, int>> descriptors;                 // {ours, number there}; inherited over exec
+  bool ignore_terminal_signals = false;                         // SIGINT, SIGQUIT, SIGTSTP, SIGHUP: the parent decides
+  bool disable_transparent_huge_pages = false;
+};
+
+// A child that the kernel kills when the thread that started it dies. Killed and reaped at its end of life.
+class ChildProcess {
+ public:
+  ChildProcess() = default;
+  ChildProcess(ChildProcess&& other) noexcept;
+  ChildProcess& operator=(ChildProcess&& other) noexcept;
+  ~ChildProcess();
+
+  // Call from a process without other threads, or with arguments prepared before: only async-signal-safe work is done
+  // between fork and exec. A failed exec is an error here, not an exit status.
+  static Result<ChildProcess> start(const ProcessSpec& spec);
+
+  pid_t pid() const { return pid_; }
+  int pidfd() const { return pidfd_.get(); }  // readable once it has ended
+  bool running() const { return pid_ > 0; }
+  void signal(int number) const;
+  // Waits for its end; the status as waitpid gives it.
+  Result<int> wait();
+
+ private:
+  void destroy();
+  pid_t pid_ = -1;
+  OwnedFd pidfd_;
+};
+
+}  // namespace hecaton
