@@ -1,0 +1,271 @@
+#include "wire/frame.h"
+
+#include <algorithm>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "wire/codec.h"
+
+namespace hecaton::wire {
+namespace {
+
+Error malformed(const char* what) { return Error{ErrorCode::kProtocol, 0, what}; }
+
+bool known(Operation operation) {
+  return operation >= Operation::kHello && operation <= Operation::kCloseRegion;
+}
+
+bool known(Status status) { return status >= Status::kRequest && status <= Status::kResources; }
+
+}  // namespace
+
+const char* name_of(Status status) {
+  switch (status) {
+    case Status::kRequest: return "request";
+    case Status::kOk: return "ok";
+    case Status::kMalformed: return "malformed frame";
+    case Status::kVersion: return "no protocol version in common";
+    case Status::kRefused: return "refused";
+    case Status::kFull: return "full";
+    case Status::kBusy: return "busy";
+    case Status::kNoRegion: return "no such region";
+    case Status::kOutOfRange: return "page out of range";
+    case Status::kResources: return "out of memory";
+  }
+  return "unknown status";
+}
+
+void encode_header(const FrameHeader& header, std::byte* out) {
+  Writer writer(std::span(out, kHeaderBytes));
+  writer.put<uint32_t>(kMagic);
+  writer.put<uint8_t>(kProtocolVersion);
+  writer.put<uint8_t>(static_cast<uint8_t>(header.operation));
+  writer.put<uint16_t>(static_cast<uint16_t>(header.status));
+  writer.put<uint32_t>(header.body_bytes);
+  writer.put<uint32_t>(header.region);
+  writer.put<uint64_t>(header.request_id);
+}
+
+Result<FrameHeader> decode_header(std::span<const std::byte, kHeaderBytes> bytes) {
+  Reader reader(bytes);
+  if (reader.get<uint32_t>() != kMagic) return malformed("not a hecaton frame (wrong magic)");
+  if (reader.get<uint8_t>() != kProtocolVersion) return malformed("another protocol version");
+  FrameHeader header;
+  header.operation = static_cast<Operation>(reader.get<uint8_t>());
+  header.status = static_cast<Status>(reader.get<uint16_t>());
+  header.body_bytes = reader.get<uint32_t>();
+  header.region = reader.get<uint32_t>();
+  header.request_id = reader.get<uint64_t>();
+  if (!known(header.operation)) return malformed("unknown operation");
+  if (!known(header.status)) return malformed("unknown status");
+  if (header.body_bytes > kMaxBodyBytes) return malformed("impossible frame length");
+  return header;
+}
+
+std::vector<std::byte> encode(const Hello& hello) {
+  Growing out;
+  out.put<uint16_t>(hello.min_version);
+  out.put<uint16_t>(hello.max_version);
+  out.put<uint32_t>(static_cast<uint32_t>(hello.role));
+  out.put<uint64_t>(hello.client_instance);
+  out.text(hello.software, kMaxNameBytes);
+  return out.take();
+}
+
+Result<Hello> decode_hello(std::span<const std::byte> body) {
+  Reader reader(body);
+  Hello hello;
+  hello.min_version = reader.get<uint16_t>();
+  hello.max_version = reader.get<uint16_t>();
+  hello.role = static_cast<Role>(reader.get<uint32_t>());
+  hello.client_instance = reader.get<uint64_t>();
+  hello.software = reader.text(kMaxNameBytes);
+  if (!reader.finished()) return malformed("hello has the wrong length");
+  if (hello.role < Role::kDemand || hello.role > Role::kControl) return malformed("hello names an unknown role");
+  if (hello.client_instance == 0) return malformed("hello without an instance");
+  return hello;
+}
+
+std::vector<std::byte> encode(const HelloReply& reply) {
+  Growing out;
+  out.put<uint16_t>(reply.version);
+  out.put<uint16_t>(0);
+  out.put<uint32_t>(0);
+  out.put<uint64_t>(reply.donor_instance);
+  out.put<uint64_t>(reply.lends_bytes);
+  out.put<uint64_t>(reply.free_bytes);
+  out.text(reply.software, kMaxNameBytes);
+  return out.take();
+}
+
+Result<HelloReply> decode_hello_reply(std::span<const std::byte> body) {
+  Reader reader(body);
+  HelloReply reply;
+  reply.version = reader.get<uint16_t>();
+  reader.get<uint16_t>();
+  reader.get<uint32_t>();
+  reply.donor_instance = reader.get<uint64_t>();
+  reply.lends_bytes = reader.get<uint64_t>();
+  reply.free_bytes = reader.get<uint64_t>();
+  reply.software = reader.text(kMaxNameBytes);
+  if (!reader.finished()) return malformed("hello reply has the wrong length");
+  if (reply.donor_instance == 0) return malformed("hello reply without an instance");
+  return reply;
+}
+
+std::vector<std::byte> encode(const OpenRegion& open) {
+  Growing out;
+  out.put<uint64_t>(open.region_bytes);
+  out.put<uint64_t>(open.reserve_bytes);
+  out.bytes(open.secret);
+  out.text(open.name, kMaxNameBytes);
+  return out.take();
+}
+
+Result<OpenRegion> decode_open_region(std::span<const std::byte> body) {
+  Reader reader(body);
+  OpenRegion open;
+  open.region_bytes = reader.get<uint64_t>();
+  open.reserve_bytes = reader.get<uint64_t>();
+  reader.bytes(open.secret);
+  open.name = reader.text(kMaxNameBytes);
+  if (!reader.finished()) return malformed("open region has the wrong length");
+  if (open.region_bytes == 0 || open.region_bytes % kPageBytes != 0 || open.region_bytes > kMaxRegionBytes) {
+    return malformed("open region names an impossible size");
+  }
+  if (open.name.empty()) return malformed("open region without a name");
+  return open;
+}
+
+std::vector<std::byte> encode(const StatReply& reply) {
+  Growing out;
+  for (uint64_t value : {reply.donor_instance, reply.lends_bytes, reply.used_bytes, reply.reserved_bytes,
+                         reply.regions, reply.connections}) {
+    out.put<uint64_t>(value);
+  }
+  return out.take();
+}
+
+Result<StatReply> decode_stat_reply(std::span<const std::byte> body) {
+  Reader reader(body);
+  StatReply reply;
+  for (uint64_t* value : {&reply.donor_instance, &reply.lends_bytes, &reply.used_bytes, &reply.reserved_bytes,
+                          &reply.regions, &reply.connections}) {
+    *value = reader.get<uint64_t>();
+  }
+  if (!reader.finished()) return malformed("stat reply has the wrong length");
+  return reply;
+}
+
+void encode_read_request(std::span<const PageNumber> pages, std::byte* out) {
+  Writer writer(std::span(out, read_request_bytes(pages.size())));
+  writer.put<uint32_t>(static_cast<uint32_t>(pages.size()));
+  writer.put<uint32_t>(0);
+  for (PageNumber page : pages) writer.put<uint64_t>(page.value);
+}
+
+Result<PageListView> PageListView::decode(std::span<const std::byte> body) {
+  Reader reader(body);
+  uint32_t count = reader.get<uint32_t>();
+  reader.get<uint32_t>();
+  if (count > kMaxPagesPerFrame || body.size() != read_request_bytes(count)) {
+    return malformed("page list has the wrong length");
+  }
+  return PageListView(body.data() + 8, count);
+}
+
+PageNumber PageListView::operator[](size_t i) const {
+  return PageNumber(Reader(std::span(first_ + 8 * i, 8)).get<uint64_t>());
+}
+
+void encode_page_set_head(std::span<const PageEntry> entries, std::byte* out) {
+  Writer writer(std::span(out, page_set_head_bytes(entries.size())));
+  writer.put<uint32_t>(static_cast<uint32_t>(entries.size()));
+  writer.put<uint32_t>(0);
+  for (const PageEntry& entry : entries) {
+    writer.put<uint64_t>(entry.page.value);
+    writer.put<uint64_t>(entry.checksum);
+    writer.put<uint32_t>(entry.version);
+    writer.put<uint32_t>(static_cast<uint32_t>(entry.state));
+  }
+}
+
+Result<PageSetView> PageSetView::decode(std::span<const std::byte> body) {
+  Reader reader(body);
+  uint32_t count = reader.get<uint32_t>();
+  reader.get<uint32_t>();
+  if (count > kMaxPagesPerFrame || body.size() < page_set_head_bytes(count)) {
+    return malformed("page set has the wrong length");
+  }
+  const std::byte* pages = body.data() + page_set_head_bytes(count);
+  PageSetView view(body.data() + 8, count, pages, 0);
+  for (size_t i = 0; i < count; ++i) {
+    PageState state = view.entry(i).state;
+    if (state != PageState::kPresent && state != PageState::kAbsent) return malformed("page in an unknown state");
+    if (state == PageState::kPresent) ++view.present_;
+  }
+  if (body.size() != page_set_head_bytes(count) + view.present_ * kPageBytes) {
+    return malformed("page set has the wrong length");
+  }
+  return view;
+}
+
+PageEntry PageSetView::entry(size_t i) const {
+  Reader reader(std::span(head_ + kPageEntryBytes * i, kPageEntryBytes));
+  PageEntry entry;
+  entry.page = PageNumber(reader.get<uint64_t>());
+  entry.checksum = reader.get<uint64_t>();
+  entry.version = reader.get<uint32_t>();
+  entry.state = static_cast<PageState>(reader.get<uint32_t>());
+  return entry;
+}
+
+std::vector<std::byte> encode_write_reply(std::span<const PageNumber> rejected) {
+  std::vector<std::byte> body(read_request_bytes(rejected.size()));
+  encode_read_request(rejected, body.data());
+  return body;
+}
+
+std::vector<std::byte> encode_discard(std::span<const PageRun> runs) {
+  Growing out;
+  out.put<uint32_t>(static_cast<uint32_t>(runs.size()));
+  out.put<uint32_t>(0);
+  for (const PageRun& run : runs) {
+    out.put<uint64_t>(run.first.value);
+    out.put<uint64_t>(run.count);
+  }
+  return out.take();
+}
+
+Result<std::vector<PageRun>> decode_discard(std::span<const std::byte> body) {
+  Reader reader(body);
+  uint32_t count = reader.get<uint32_t>();
+  reader.get<uint32_t>();
+  if (count > kMaxDiscardRuns || body.size() != 8 + size_t{16} * count) return malformed("discard has the wrong length");
+  std::vector<PageRun> runs;
+  for (uint32_t i = 0; i < count; ++i) {
+    uint64_t first = reader.get<uint64_t>();
+    uint64_t pages = reader.get<uint64_t>();
+    if (pages == 0 || first > UINT64_MAX - pages) return malformed("discard of an impossible range");
+    runs.push_back(PageRun{PageNumber(first), pages});
+  }
+  return runs;
+}
+
+std::string decode_text(std::span<const std::byte> body) {
+  std::string text;
+  for (std::byte b : body.first(std::min(body.size(), kMaxTextBytes))) {
+    char c = static_cast<char>(b);
+    text += c >= 0x20 && c < 0x7f ? c : '?';
+  }
+  return text;
+}
+
+uint64_t page_checksum(const std::byte* page_bytes, PageNumber page, uint32_t version) {
+  // A seed that no two (page, version) pairs in use share: the odd multiplier permutes 64 bits.
+  uint64_t seed = (page.value << 24 | version) * 0x9e3779b97f4a7c15ull;
+  return XXH3_64bits_withSeed(page_bytes, kPageBytes, seed);
+}
+
+}  // namespace hecaton::wire

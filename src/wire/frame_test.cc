@@ -1,0 +1,116 @@
+#include "wire/frame.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+namespace hecaton::wire {
+namespace {
+
+std::array<std::byte, kHeaderBytes> header_bytes(const FrameHeader& header) {
+  std::array<std::byte, kHeaderBytes> bytes;
+  encode_header(header, bytes.data());
+  return bytes;
+}
+
+TEST(Frame, HeaderSurvivesTheWire) {
+  FrameHeader sent{Operation::kWritePages, Status::kOk, 4711, 3, 0x1122334455667788};
+  auto bytes = header_bytes(sent);
+  FrameHeader got = decode_header(bytes).value();
+  EXPECT_EQ(got.operation, sent.operation);
+  EXPECT_EQ(got.status, sent.status);
+  EXPECT_EQ(got.body_bytes, sent.body_bytes);
+  EXPECT_EQ(got.region, sent.region);
+  EXPECT_EQ(got.request_id, sent.request_id);
+}
+
+TEST(Frame, AnImpossibleHeaderIsRefused) {
+  auto good = header_bytes({});
+  for (size_t at : {0u, 4u, 5u, 6u}) {  // magic, version, operation, status
+    auto bad = good;
+    bad[at] = std::byte{0};
+    EXPECT_FALSE(decode_header(bad).ok()) << at;
+  }
+  EXPECT_FALSE(decode_header(header_bytes({.body_bytes = kMaxBodyBytes + 1})).ok());
+}
+
+TEST(Frame, HelloAndOpenSurviveTheWire) {
+  Hello hello{1, 2, Role::kPrefetch, 42, "0.1.0"};
+  Hello got = decode_hello(encode(hello)).value();
+  EXPECT_EQ(got.role, Role::kPrefetch);
+  EXPECT_EQ(got.client_instance, 42u);
+  EXPECT_EQ(got.software, "0.1.0");
+  OpenRegion open{1_MiB, 2_MiB, {}, "vm"};
+  open.secret[5] = std::byte{9};
+  OpenRegion opened = decode_open_region(encode(open)).value();
+  EXPECT_EQ(opened.secret, open.secret);
+  EXPECT_EQ(opened.reserve_bytes, 2_MiB);
+  EXPECT_EQ(opened.name, "vm");
+}
+
+TEST(Frame, AnOpenOfAnImpossibleRegionIsRefused) {
+  EXPECT_FALSE(decode_open_region(encode(OpenRegion{0, 0, {}, "vm"})).ok());
+  EXPECT_FALSE(decode_open_region(encode(OpenRegion{4097, 0, {}, "vm"})).ok());
+  EXPECT_FALSE(decode_open_region(encode(OpenRegion{kMaxRegionBytes + kPageBytes, 0, {}, "vm"})).ok());
+  EXPECT_FALSE(decode_open_region(encode(OpenRegion{4096, 0, {}, ""})).ok());
+  EXPECT_FALSE(decode_open_region(encode(OpenRegion{4096, 0, {}, "a\nb"})).ok());
+}
+
+TEST(Frame, PageSetKeepsEntriesAndBytesTogether) {
+  PageEntry entries[] = {{PageNumber(7), 1, 2, PageState::kPresent},
+                         {PageNumber(8), 0, 0, PageState::kAbsent},
+                         {PageNumber(9), 3, 4, PageState::kPresent}};
+  std::vector<std::byte> body(page_set_head_bytes(3) + 2 * kPageBytes);
+  encode_page_set_head(entries, body.data());
+  body.back() = std::byte{0x5a};
+  PageSetView view = PageSetView::decode(body).value();
+  ASSERT_EQ(view.size(), 3u);
+  EXPECT_EQ(view.present(), 2u);
+  EXPECT_EQ(view.entry(2).version, 4u);
+  EXPECT_EQ(view.present_bytes(1)[kPageBytes - 1], std::byte{0x5a});
+}
+
+// Invariant 7: whatever a peer sends, the decoders answer; they never read outside the body or assert.
+TEST(Frame, EveryTruncationAndRandomBodyIsAnsweredWithoutAssertion) {
+  std::mt19937_64 random(testing::UnitTest::GetInstance()->random_seed());
+  auto try_all = [](std::span<const std::byte> body) {
+    (void)decode_hello(body).ok();
+    (void)decode_hello_reply(body).ok();
+    (void)decode_open_region(body).ok();
+    (void)decode_stat_reply(body).ok();
+    (void)decode_discard(body).ok();
+    (void)decode_text(body);
+    if (auto list = PageListView::decode(body); list.ok()) {
+      for (size_t i = 0; i < list->size(); ++i) (void)list.value()[i];
+    }
+    if (auto set = PageSetView::decode(body); set.ok()) {
+      for (size_t i = 0; i < set->size(); ++i) (void)set->entry(i);
+      for (size_t i = 0; i < set->present(); ++i) (void)set->present_bytes(i)[kPageBytes - 1];
+    }
+  };
+  std::vector<std::byte> hello = encode(Hello{1, 1, Role::kDemand, 1, "x"});
+  for (size_t length = 0; length <= hello.size(); ++length) {
+    std::vector<std::byte> cut(hello.begin(), hello.begin() + static_cast<long>(length));
+    EXPECT_EQ(decode_hello(cut).ok(), length == hello.size());
+    try_all(cut);
+  }
+  for (int round = 0; round < 20000; ++round) {
+    std::vector<std::byte> body(random() % 96);
+    for (std::byte& b : body) b = static_cast<std::byte>(random() % 3 == 0 ? random() : 0);
+    try_all(body);
+  }
+}
+
+TEST(Checksum, IsBoundToPlaceAndVersion) {
+  std::vector<std::byte> page(kPageBytes, std::byte{3});
+  uint64_t sum = page_checksum(page.data(), PageNumber(5), 1);
+  EXPECT_EQ(sum, page_checksum(page.data(), PageNumber(5), 1));
+  EXPECT_NE(sum, page_checksum(page.data(), PageNumber(6), 1));
+  EXPECT_NE(sum, page_checksum(page.data(), PageNumber(5), 2));
+  page[100] = std::byte{4};
+  EXPECT_NE(sum, page_checksum(page.data(), PageNumber(5), 1));
+}
+
+}  // namespace
+}  // namespace hecaton::wire

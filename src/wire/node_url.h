@@ -1,0 +1,38 @@
+// Where a donor is: [hecaton://][TOKEN@]HOST[:PORT], and files with one of these a line.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace hecaton {
+
+inline constexpr uint16_t kDefaultPort = 9999;
+
+struct NodeUrl {
+  std::string token;  // empty: none
+  std::string host;   // a name, an IPv4 address, or an IPv6 address without its brackets
+  uint16_t port = kDefaultPort;
+
+  // HOST:PORT as a person writes it, without the token: safe to print.
+  std::string printable() const;
+  // The machine itself: 127.0.0.0/8, ::1, localhost.
+  bool is_loopback() const;
+  bool operator==(const NodeUrl&) const = default;
+};
+
+Result<NodeUrl> parse_node_url(std::string_view text);
+// HOST:PORT to listen on; port 0 is allowed and means any.
+Result<NodeUrl> parse_listen_address(std::string_view text);
+
+struct NodesFileProblem {
+  size_t line;  // from 1
+  std::string text;
+  const char* what;
+};
+// One URL a line; `#` comments and blank lines are skipped. Problems are collected, all of them.
+std::vector<NodeUrl> parse_nodes_file(std::string_view content, std::vector<NodesFileProblem>* problems);
+
+}  // namespace hecaton

@@ -1,0 +1,50 @@
+#include "wire/node_url.h"
+
+#include <gtest/gtest.h>
+
+namespace hecaton {
+namespace {
+
+TEST(NodeUrl, FillsInSchemePortAndToken) {
+  NodeUrl plain = parse_node_url("donor1").value();
+  EXPECT_EQ(plain.host, "donor1");
+  EXPECT_EQ(plain.port, 9999);
+  NodeUrl full = parse_node_url("hecaton://s3cret@10.0.0.2:1234").value();
+  EXPECT_EQ(full.token, "s3cret");
+  EXPECT_EQ(full.host, "10.0.0.2");
+  EXPECT_EQ(full.port, 1234);
+  EXPECT_EQ(full.printable(), "10.0.0.2:1234");
+  NodeUrl v6 = parse_node_url("[::1]:7").value();
+  EXPECT_EQ(v6.host, "::1");
+  EXPECT_EQ(v6.printable(), "[::1]:7");
+}
+
+TEST(NodeUrl, RefusesWhatIsNotOne) {
+  for (const char* bad : {"", ":9999", "host:", "host:0", "host:65536", "host:12x", "http://host", "@host", "a b", "::1",
+                          "[::1", "[::1]x", "[zz]:1", "300.1.1.1", "1.2.3", "host/path", "-host", "tok en@host"}) {
+    EXPECT_FALSE(parse_node_url(bad).ok()) << bad;
+  }
+}
+
+TEST(NodeUrl, KnowsLoopback) {
+  for (const char* here : {"127.0.0.1", "127.8.9.1:5", "localhost", "[::1]"}) {
+    EXPECT_TRUE(parse_node_url(here).value().is_loopback()) << here;
+  }
+  for (const char* away : {"10.0.0.1", "donor", "[fe80::1]", "128.0.0.1"}) {
+    EXPECT_FALSE(parse_node_url(away).value().is_loopback()) << away;
+  }
+}
+
+TEST(NodesFile, SkipsCommentsAndNamesEachBadLine) {
+  std::vector<NodesFileProblem> problems;
+  auto nodes = parse_nodes_file("# two donors\n\n 127.0.0.1:1  # first\r\nb:0\n127.0.0.1:2\n127.0.0.1:1\n", &problems);
+  ASSERT_EQ(nodes.size(), 2u);
+  EXPECT_EQ(nodes[1].port, 2);
+  ASSERT_EQ(problems.size(), 2u);
+  EXPECT_EQ(problems[0].line, 4u);
+  EXPECT_EQ(problems[0].text, "b:0");
+  EXPECT_EQ(problems[1].line, 6u);
+}
+
+}  // namespace
+}  // namespace hecaton
