@@ -1,0 +1,180 @@
+#include "transport/stream.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <string>
+
+namespace hecaton {
+namespace {
+
+class FdStream final : public Stream {
+ public:
+  explicit FdStream(OwnedFd fd) : fd_(std::move(fd)) {}
+
+  IoResult receive(std::span<std::byte> into) override {
+    return outcome_of([&] { return recv(fd_.get(), into.data(), into.size(), MSG_DONTWAIT); });
+  }
+  IoResult send(std::span<const iovec> pieces) override {
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(pieces.data());
+    message.msg_iovlen = pieces.size();
+    return outcome_of([&] { return sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL); });
+  }
+  int fd() const override { return fd_.get(); }
+
+ private:
+  template <typename Call>
+  IoResult outcome_of(Call call) {
+    for (;;) {
+      ssize_t done = call();
+      if (done > 0) return {IoResult::Kind::kBytes, static_cast<size_t>(done)};
+      if (done < 0 && errno == EINTR) continue;
+      if (done < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return {IoResult::Kind::kWouldBlock, 0};
+      return {IoResult::Kind::kClosed, 0};
+    }
+  }
+  OwnedFd fd_;
+};
+
+struct AddressList {
+  addrinfo* first = nullptr;
+  ~AddressList() {
+    if (first) freeaddrinfo(first);
+  }
+};
+
+Result<void> resolve(const NodeUrl& url, bool passive, AddressList* out) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
+  int status = getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &out->first);
+  if (status != 0) return Error{ErrorCode::kUnavailable, 0, "the host name is not known"};
+  return {};
+}
+
+bool wait_for(int fd, short events, Deadline by) {
+  for (;;) {
+    pollfd waiting{fd, events, 0};
+    int ready = poll(&waiting, 1, by.remaining_ms());
+    if (ready > 0) return true;
+    if (ready == 0) return false;
+    if (errno != EINTR) return false;
+  }
+}
+
+void tune(int fd) {
+  int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  // A peer whose machine vanished is noticed within about ten seconds even on an idle connection.
+  int idle = 5, interval = 1, count = 5, user_timeout_ms = 10'000;
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof user_timeout_ms);
+}
+
+Result<OwnedFd> connect_one(const addrinfo& address, Deadline by) {
+  OwnedFd fd(socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, address.ai_protocol));
+  if (!fd.valid()) return system_error("socket");
+  if (connect(fd.get(), address.ai_addr, address.ai_addrlen) != 0) {
+    if (errno != EINPROGRESS) return system_error("connecting", ErrorCode::kUnavailable);
+    if (!wait_for(fd.get(), POLLOUT, by)) return Error{ErrorCode::kTimeout, 0, "no answer to the connection attempt"};
+    int error = 0;
+    socklen_t length = sizeof error;
+    getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error != 0) return Error{ErrorCode::kUnavailable, error, "connecting"};
+  }
+  tune(fd.get());
+  return fd;
+}
+
+NodeUrl bound_address(int fd, const NodeUrl& asked) {
+  NodeUrl bound = asked;
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) {
+    bound.port = address.ss_family == AF_INET6 ? ntohs(reinterpret_cast<sockaddr_in6&>(address).sin6_port)
+                                               : ntohs(reinterpret_cast<sockaddr_in&>(address).sin_port);
+  }
+  return bound;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Stream>> connect_tcp(const NodeUrl& to, Deadline by) {
+  AddressList addresses;
+  HEC_TRY(resolve(to, false, &addresses));
+  Error last{ErrorCode::kUnavailable, 0, "the host has no address"};
+  for (const addrinfo* address = addresses.first; address; address = address->ai_next) {
+    Result<OwnedFd> fd = connect_one(*address, by);
+    if (fd.ok()) return std::unique_ptr<Stream>(std::make_unique<FdStream>(std::move(fd).value()));
+    last = fd.error();
+  }
+  return last;
+}
+
+Result<std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>>> in_process_pair() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) return system_error("socketpair");
+  return std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>>(std::make_unique<FdStream>(OwnedFd(ends[0])),
+                                                                     std::make_unique<FdStream>(OwnedFd(ends[1])));
+}
+
+Result<TcpListener> TcpListener::listen(const NodeUrl& at) {
+  AddressList addresses;
+  HEC_TRY(resolve(at, true, &addresses));
+  const addrinfo& address = *addresses.first;
+  OwnedFd fd(socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, address.ai_protocol));
+  if (!fd.valid()) return system_error("socket");
+  int on = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (bind(fd.get(), address.ai_addr, address.ai_addrlen) != 0) return system_error("binding the address");
+  if (::listen(fd.get(), SOMAXCONN) != 0) return system_error("listening");
+  NodeUrl bound = bound_address(fd.get(), at);
+  return TcpListener(std::move(fd), std::move(bound));
+}
+
+Result<std::unique_ptr<Stream>> TcpListener::accept() const {
+  OwnedFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd.valid()) {
+    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return std::unique_ptr<Stream>();
+    return system_error("accepting a connection");
+  }
+  tune(fd.get());
+  return std::unique_ptr<Stream>(std::make_unique<FdStream>(std::move(fd)));
+}
+
+Result<void> send_all(Stream& stream, std::span<const std::byte> bytes, Deadline by) {
+  while (!bytes.empty()) {
+    iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
+    IoResult sent = stream.send(std::span(&piece, 1));
+    if (sent.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the peer closed the connection"};
+    if (sent.kind == IoResult::Kind::kBytes) bytes = bytes.subspan(sent.bytes);
+    if (sent.kind == IoResult::Kind::kWouldBlock && !wait_for(stream.fd(), POLLOUT, by)) {
+      return Error{ErrorCode::kTimeout, 0, "the peer takes no data"};
+    }
+  }
+  return {};
+}
+
+Result<void> receive_all(Stream& stream, std::span<std::byte> into, Deadline by) {
+  while (!into.empty()) {
+    IoResult got = stream.receive(into);
+    if (got.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the peer closed the connection"};
+    if (got.kind == IoResult::Kind::kBytes) into = into.subspan(got.bytes);
+    if (got.kind == IoResult::Kind::kWouldBlock && !wait_for(stream.fd(), POLLIN, by)) {
+      return Error{ErrorCode::kTimeout, 0, "the peer does not answer"};
+    }
+  }
+  return {};
+}
+
+}  // namespace hecaton

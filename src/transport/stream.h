@@ -1,0 +1,58 @@
+// A byte stream between a pager and a donor: TCP, or in-process for tests. Non-blocking; poll fd() for readiness.
+// One thread at a time; sending and receiving count as one.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "os/owned_fd.h"
+#include "wire/node_url.h"
+
+namespace hecaton {
+
+struct IoResult {
+  enum class Kind : uint8_t { kBytes, kWouldBlock, kClosed };
+  Kind kind;
+  size_t bytes = 0;  // of kBytes: at least 1
+};
+
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  virtual IoResult receive(std::span<std::byte> into) = 0;
+  virtual IoResult send(std::span<const iovec> pieces) = 0;
+  virtual int fd() const = 0;
+};
+
+// Connects within the deadline. Error: kUnavailable (nobody listens, no route, unknown name), kTimeout.
+Result<std::unique_ptr<Stream>> connect_tcp(const NodeUrl& to, Deadline by);
+
+// Two ends of one stream within this process.
+Result<std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>>> in_process_pair();
+
+class TcpListener {
+ public:
+  // Port 0: any; address() tells which.
+  static Result<TcpListener> listen(const NodeUrl& at);
+  // The next waiting connection; null if none waits.
+  Result<std::unique_ptr<Stream>> accept() const;
+  int fd() const { return fd_.get(); }
+  const NodeUrl& address() const { return address_; }
+
+ private:
+  TcpListener(OwnedFd fd, NodeUrl address) : fd_(std::move(fd)), address_(std::move(address)) {}
+  OwnedFd fd_;
+  NodeUrl address_;
+};
+
+// Blocking helpers for handshakes, off the fault path.
+Result<void> send_all(Stream& stream, std::span<const std::byte> bytes, Deadline by);
+Result<void> receive_all(Stream& stream, std::span<std::byte> into, Deadline by);
+
+}  // namespace hecaton
