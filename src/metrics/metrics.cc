@@ -1,0 +1,2 @@
+#include "metrics/counter.h"
+#include "metrics/histogram.h"

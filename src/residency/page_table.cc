@@ -1,0 +1,200 @@
+#include "residency/page_table.h"
+
+#include "base/check.h"
+
+namespace hecaton {
+namespace {
+
+constexpr uint32_t kStateMask = 0x7;
+constexpr uint32_t kBusy = 1u << 3;
+constexpr uint32_t kHeld = 1u << 4;
+constexpr uint32_t kTrigger = 1u << 5;
+constexpr uint32_t kReferenced = 1u << 6;
+constexpr uint32_t kVersionShift = 8;
+constexpr uint32_t kVersionMask = 0xffffff;
+
+constexpr PageState state_of(uint32_t word) { return static_cast<PageState>(word & kStateMask); }
+constexpr bool busy(uint32_t word) { return word & kBusy; }
+constexpr uint32_t version_of(uint32_t word) { return word >> kVersionShift; }
+constexpr uint32_t with_state(uint32_t word, PageState state) {
+  return (word & ~kStateMask) | static_cast<uint32_t>(state);
+}
+constexpr uint32_t with_version(uint32_t word, uint32_t version) {
+  return (word & ((1u << kVersionShift) - 1)) | version << kVersionShift;
+}
+// Zero means "never sent", so the count skips it when it comes round.
+constexpr uint32_t next_version(uint32_t version) {
+  uint32_t next = (version + 1) & kVersionMask;
+  return next == 0 ? 1 : next;
+}
+
+}  // namespace
+
+const char* name_of(PageState state) {
+  switch (state) {
+    case PageState::kAbsent: return "absent";
+    case PageState::kRemote: return "remote";
+    case PageState::kFetching: return "fetching";
+    case PageState::kClean: return "clean";
+    case PageState::kDirty: return "dirty";
+    case PageState::kLeaving: return "leaving";
+  }
+  return "impossible";
+}
+
+// Applies `next(word) → optional word` until it holds or declines. Sequentially consistent throughout: the table orders
+// kernel calls of several threads, and a cheaper order would save nothing beside them.
+template <typename Change>
+bool PageTable::change(PageNumber page, Change next) {
+  HEC_CHECK(page.value < words_.size());
+  Word& word = words_[page.value];
+  uint32_t seen = word.load();
+  for (;;) {
+    std::optional<uint32_t> wanted = next(seen);
+    if (!wanted) return false;
+    if (word.compare_exchange_weak(seen, *wanted)) return true;
+  }
+}
+
+PageStatus PageTable::get(PageNumber page) const {
+  HEC_CHECK(page.value < words_.size());
+  uint32_t word = words_[page.value].load();
+  return PageStatus{state_of(word),           busy(word),        (word & kHeld) != 0, (word & kTrigger) != 0,
+                    (word & kReferenced) != 0, version_of(word)};
+}
+
+bool PageTable::begin_fill(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kAbsent) return std::nullopt;
+    return with_state(word, PageState::kFetching);
+  });
+}
+
+bool PageTable::begin_fetch(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kRemote) return std::nullopt;
+    return with_state(word, PageState::kFetching);
+  });
+}
+
+void PageTable::finish_fetch(PageNumber page, Arrival arrival) {
+  bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    if (state_of(word) != PageState::kFetching) return std::nullopt;
+    switch (arrival) {
+      case Arrival::kClean: return with_state(word, PageState::kClean) | kReferenced;
+      case Arrival::kCleanTrigger: return (with_state(word, PageState::kClean) | kTrigger | kReferenced);
+      case Arrival::kDirty: return with_state(word, PageState::kDirty) | kReferenced;
+    }
+    return std::nullopt;
+  });
+  HEC_CHECK(done);
+}
+
+void PageTable::abort_fetch(PageNumber page) { settle_fetching(page, PageState::kRemote); }
+void PageTable::abort_fill(PageNumber page) { settle_fetching(page, PageState::kAbsent); }
+
+void PageTable::settle_fetching(PageNumber page, PageState state) {
+  bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    if (state_of(word) != PageState::kFetching) return std::nullopt;
+    return with_state(word, state);
+  });
+  HEC_CHECK(done);
+}
+
+bool PageTable::begin_dirty(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    PageState state = state_of(word);
+    bool resident = state == PageState::kClean || state == PageState::kDirty || state == PageState::kLeaving;
+    if (busy(word) || !resident) return std::nullopt;
+    return (with_state(word, PageState::kDirty) & ~kTrigger) | kBusy | kReferenced;
+  });
+}
+
+bool PageTable::begin_map(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    PageState state = state_of(word);
+    if (busy(word) || (state != PageState::kClean && state != PageState::kDirty)) return std::nullopt;
+    return (word & ~kTrigger) | kBusy | kReferenced;
+  });
+}
+
+std::optional<PageState> PageTable::begin_discard(PageNumber page) {
+  PageState before = PageState::kAbsent;
+  bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    before = state_of(word);
+    if (busy(word) || before == PageState::kFetching) return std::nullopt;
+    return (with_state(word, PageState::kAbsent) & ~(kTrigger | kReferenced)) | kBusy;
+  });
+  return done ? std::optional(before) : std::nullopt;
+}
+
+void PageTable::release(PageNumber page) {
+  bool done = change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if (!busy(word)) return std::nullopt;
+    return word & ~kBusy;
+  });
+  HEC_CHECK(done);
+}
+
+std::optional<PageTable::Leave> PageTable::begin_leave(PageNumber page) {
+  Leave leave{};
+  bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    PageState state = state_of(word);
+    if (busy(word) || (state != PageState::kClean && state != PageState::kDirty)) return std::nullopt;
+    leave.dirty = state == PageState::kDirty;
+    leave.trigger = (word & kTrigger) != 0;
+    leave.version = leave.dirty ? next_version(version_of(word)) : version_of(word);
+    return (with_version(with_state(word, PageState::kLeaving), leave.version) & ~kTrigger) | kBusy;
+  });
+  return done ? std::optional(leave) : std::nullopt;
+}
+
+void PageTable::cancel_leave(PageNumber page, const Leave& leave) {
+  bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    if (!busy(word) || state_of(word) != PageState::kLeaving) return std::nullopt;
+    return with_state(word, leave.dirty ? PageState::kDirty : PageState::kClean) & ~kBusy;
+  });
+  HEC_CHECK(done);
+}
+
+void PageTable::mark_held(PageNumber page) {
+  HEC_CHECK(page.value < words_.size());
+  words_[page.value].fetch_or(kHeld);
+}
+
+bool PageTable::keep_dirty(PageNumber page, uint32_t version) {
+  return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;
+    return with_state(word, PageState::kDirty) | kReferenced;
+  });
+}
+
+bool PageTable::commit_remote(PageNumber page, uint32_t version) {
+  return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;
+    return (with_state(word, PageState::kRemote) & ~kReferenced) | kBusy | kHeld;
+  });
+}
+
+bool PageTable::commit_absent(PageNumber page, uint32_t version) {
+  return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;
+    return (with_state(word, PageState::kAbsent) & ~kReferenced) | kBusy;
+  });
+}
+
+bool PageTable::clear_referenced(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if ((word & kReferenced) == 0) return std::nullopt;
+    return word & ~kReferenced;
+  });
+}
+
+bool PageTable::take_discarded(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kAbsent || (word & kHeld) == 0) return std::nullopt;
+    return word & ~kHeld;
+  });
+}
+
+}  // namespace hecaton

@@ -1,0 +1,104 @@
+// The page table of a region: for each page where its newest bytes are. The table is the authority: what a page fault
+// means is decided by the state here, never by the kind of fault event.
+//
+//            begin_fill            finish_fetch (write)          begin_leave
+//   Absent ─────────────▶ Fetching ─────────────────▶ Dirty ◀──────┐    │
+//     ▲                     ▲    │                     ▲           │    ▼
+//     │ commit_absent       │    │ finish_fetch (read) │ begin_dirty  Leaving
+//     │ begin_discard       │    └──────▶ Clean ───────┘           │    │
+//     │                     │ begin_fetch    └──── begin_leave ────┼───▶│
+//     └───── any            └─────────────────── Remote ◀── commit_remote
+//
+// One 32-bit word a page: state, flags and the version of the bytes. `busy` is a short lock: its owner is between the
+// change of state and the kernel call that belongs to it (an un-protect, a protect, a punch). It is never held over
+// the network. Everybody else leaves a busy page alone and comes back.
+//
+// Pure: no descriptor, no thread, no clock. Every transition is one atomic compare-and-swap, so any thread may try any;
+// of two that race, one returns false. The words live in memory that the caller provides (a memfd's mapping), so that
+// they outlive the pager.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/units.h"
+
+namespace hecaton {
+
+enum class PageState : uint8_t {
+  kAbsent = 0,    // never written, or discarded: reads as zeros, is nowhere
+  kRemote = 1,    // newest bytes at donors only
+  kFetching = 2,  // being put in place; whoever made it Fetching finishes it
+  kClean = 3,     // resident, write-protected, donors hold the same bytes
+  kDirty = 4,     // resident; donors hold older bytes or none
+  kLeaving = 5,   // resident, write-protected, being written back
+};
+const char* name_of(PageState state);
+
+struct PageStatus {
+  PageState state = PageState::kAbsent;
+  bool busy = false;
+  bool held = false;        // a donor has some version of it, so a discard must be told to the donor
+  bool trigger = false;     // prefetched and left unmapped: its first touch shows that its window was used
+  bool referenced = false;  // touched since the eviction policy last looked
+  uint32_t version = 0;     // of the newest bytes that were ever sent; 24 bits, 0: none
+
+  bool resident() const {
+    return state == PageState::kClean || state == PageState::kDirty || state == PageState::kLeaving;
+  }
+};
+
+class PageTable {
+ public:
+  using Word = std::atomic<uint32_t>;
+  static constexpr size_t kBytesPerPage = sizeof(Word);
+
+  // All zeros is a table of absent pages. `words` must outlive the table.
+  explicit PageTable(std::span<Word> words) : words_(words) {}
+
+  uint64_t pages() const { return words_.size(); }
+  PageStatus get(PageNumber page) const;
+
+  // --- bringing a page in; the one who began it finishes it
+  bool begin_fill(PageNumber page);   // Absent → Fetching
+  bool begin_fetch(PageNumber page);  // Remote → Fetching
+  enum class Arrival : uint8_t { kClean, kCleanTrigger, kDirty };
+  void finish_fetch(PageNumber page, Arrival arrival);  // Fetching → Clean or Dirty
+  void abort_fetch(PageNumber page);                    // Fetching → Remote: the fetch did not happen
+  void abort_fill(PageNumber page);                     // Fetching → Absent: the fill did not happen
+
+  // --- the guest's accesses to resident pages; each leaves the page busy until release()
+  bool begin_dirty(PageNumber page);  // Clean, Dirty, Leaving → Dirty + busy
+  bool begin_map(PageNumber page);    // Clean, Dirty → the same + busy, no longer a trigger
+  // Any settled state → Absent + busy. The state it had, or nothing if the page is busy or Fetching: come back.
+  std::optional<PageState> begin_discard(PageNumber page);
+  void release(PageNumber page);
+
+  // --- eviction
+  struct Leave {
+    bool dirty;        // must be sent, as `version`
+    bool trigger;      // was prefetched and never touched
+    uint32_t version;  // of the bytes that donors hold once it is gone
+  };
+  // Clean or Dirty → Leaving + busy. A dirty page gets its next version.
+  std::optional<Leave> begin_leave(PageNumber page);
+  void cancel_leave(PageNumber page, const Leave& leave);     // Leaving + busy → Clean or Dirty as it was
+  void mark_held(PageNumber page);                            // its bytes are about to be sent to a donor
+  bool keep_dirty(PageNumber page, uint32_t version);         // Leaving → Dirty: it could not be sent
+  bool commit_remote(PageNumber page, uint32_t version);      // Leaving, same version → Remote + busy
+  bool commit_absent(PageNumber page, uint32_t version);      // Leaving, same version → Absent + busy
+  // Clears `referenced`; true if it was set. The policy's second chance.
+  bool clear_referenced(PageNumber page);
+  // Absent and still held → no longer held: the caller tells the donor.
+  bool take_discarded(PageNumber page);
+
+ private:
+  template <typename Change>
+  bool change(PageNumber page, Change next);
+  void settle_fetching(PageNumber page, PageState state);
+  std::span<Word> words_;
+};
+
+}  // namespace hecaton

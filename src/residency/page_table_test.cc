@@ -1,0 +1,152 @@
+#include "residency/page_table.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+namespace hecaton {
+namespace {
+
+constexpr PageNumber kPage(3);
+
+struct Fixture : testing::Test {
+  std::vector<PageTable::Word> words{std::vector<PageTable::Word>(8)};
+  PageTable table{words};
+
+  void make_dirty() {
+    ASSERT_TRUE(table.begin_fill(kPage));
+    table.finish_fetch(kPage, PageTable::Arrival::kDirty);
+  }
+  PageTable::Leave make_leaving() {
+    PageTable::Leave leave = table.begin_leave(kPage).value();
+    table.release(kPage);
+    return leave;
+  }
+  void make_remote() {
+    make_dirty();
+    PageTable::Leave leave = make_leaving();
+    table.mark_held(kPage);
+    ASSERT_TRUE(table.commit_remote(kPage, leave.version));
+    table.release(kPage);
+  }
+};
+using PageTableTest = Fixture;
+
+TEST_F(PageTableTest, StartsAbsent) {
+  EXPECT_EQ(table.get(kPage).state, PageState::kAbsent);
+  EXPECT_EQ(table.get(kPage).version, 0u);
+  EXPECT_FALSE(table.begin_fetch(kPage));
+}
+
+TEST_F(PageTableTest, APageThatIsWrittenWhileLeavingIsTakenBack) {
+  make_dirty();
+  PageTable::Leave leave = make_leaving();
+  EXPECT_TRUE(leave.dirty);
+  ASSERT_TRUE(table.begin_dirty(kPage));
+  table.release(kPage);
+  EXPECT_FALSE(table.commit_remote(kPage, leave.version));
+  EXPECT_EQ(table.get(kPage).state, PageState::kDirty);
+}
+
+TEST_F(PageTableTest, ALateAcknowledgementOfAnOlderVersionCommitsNothing) {
+  make_dirty();
+  PageTable::Leave first = make_leaving();
+  ASSERT_TRUE(table.begin_dirty(kPage));
+  table.release(kPage);
+  PageTable::Leave second = make_leaving();
+  EXPECT_NE(first.version, second.version);
+  EXPECT_FALSE(table.commit_remote(kPage, first.version));
+  EXPECT_TRUE(table.commit_remote(kPage, second.version));
+}
+
+TEST_F(PageTableTest, NobodyTouchesABusyPage) {
+  make_dirty();
+  ASSERT_TRUE(table.begin_dirty(kPage));
+  EXPECT_FALSE(table.begin_leave(kPage).has_value());
+  EXPECT_FALSE(table.begin_dirty(kPage));
+  EXPECT_FALSE(table.begin_map(kPage));
+  EXPECT_FALSE(table.begin_discard(kPage).has_value());
+  table.release(kPage);
+  EXPECT_TRUE(table.begin_leave(kPage).has_value());
+}
+
+TEST_F(PageTableTest, APageBetweenRemoteAndItsPunchCannotBeFetched) {
+  make_dirty();
+  PageTable::Leave leave = make_leaving();
+  ASSERT_TRUE(table.commit_remote(kPage, leave.version));
+  EXPECT_FALSE(table.begin_fetch(kPage));  // else its bytes could be punched after they were put in place
+  table.release(kPage);
+  EXPECT_TRUE(table.begin_fetch(kPage));
+}
+
+TEST_F(PageTableTest, OnlyOneThreadFetches) {
+  make_remote();
+  EXPECT_TRUE(table.begin_fetch(kPage));
+  EXPECT_FALSE(table.begin_fetch(kPage));
+  table.finish_fetch(kPage, PageTable::Arrival::kClean);
+  EXPECT_EQ(table.get(kPage).state, PageState::kClean);
+}
+
+TEST_F(PageTableTest, ACleanPageLeavesWithItsVersionUnchanged) {
+  make_remote();
+  uint32_t version = table.get(kPage).version;
+  ASSERT_TRUE(table.begin_fetch(kPage));
+  table.finish_fetch(kPage, PageTable::Arrival::kClean);
+  PageTable::Leave leave = make_leaving();
+  EXPECT_FALSE(leave.dirty);
+  EXPECT_EQ(leave.version, version);
+}
+
+TEST_F(PageTableTest, VersionsGoUpAndSkipZero) {
+  words[kPage.value] = 0xffffffu << 8 | 4;  // dirty, the last version
+  EXPECT_EQ(table.begin_leave(kPage)->version, 1u);
+}
+
+TEST_F(PageTableTest, ADiscardedPageIsToldToItsDonorOnce) {
+  make_remote();
+  EXPECT_FALSE(table.take_discarded(kPage));
+  EXPECT_EQ(table.begin_discard(kPage), PageState::kRemote);
+  EXPECT_FALSE(table.take_discarded(kPage));  // still busy
+  table.release(kPage);
+  EXPECT_EQ(table.get(kPage).state, PageState::kAbsent);
+  EXPECT_TRUE(table.take_discarded(kPage));
+  EXPECT_FALSE(table.take_discarded(kPage));
+}
+
+TEST_F(PageTableTest, AFetchCannotBeDiscardedUnderneath) {
+  make_remote();
+  ASSERT_TRUE(table.begin_fetch(kPage));
+  EXPECT_FALSE(table.begin_discard(kPage).has_value());
+}
+
+TEST_F(PageTableTest, ATriggerIsReportedWhenItLeavesUntouchedAndOnlyThen) {
+  make_remote();
+  ASSERT_TRUE(table.begin_fetch(kPage));
+  table.finish_fetch(kPage, PageTable::Arrival::kCleanTrigger);
+  EXPECT_TRUE(table.get(kPage).trigger);
+  ASSERT_TRUE(table.begin_map(kPage));
+  table.release(kPage);
+  EXPECT_FALSE(table.begin_leave(kPage)->trigger);
+}
+
+// One thread takes the page back while another commits it: exactly one of them wins, every time.
+TEST_F(PageTableTest, TakingBackAndCommittingExcludeEachOther) {
+  make_dirty();
+  for (int round = 0; round < 2000; ++round) {
+    PageTable::Leave leave = make_leaving();
+    bool taken = false, committed = false;
+    std::thread guest([&] { taken = table.begin_dirty(kPage); });
+    committed = table.commit_remote(kPage, leave.version);
+    guest.join();
+    ASSERT_NE(taken, committed);
+    table.release(kPage);
+    if (committed) {
+      ASSERT_TRUE(table.begin_fetch(kPage));
+      table.finish_fetch(kPage, PageTable::Arrival::kDirty);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hecaton
