@@ -1,0 +1,151 @@
+#include "store/donor_client.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/version.h"
+
+namespace hecaton {
+namespace {
+
+// How long a donor may refuse to take a request before it counts as dead.
+constexpr int64_t kSendPatienceMs = 10'000;
+constexpr size_t kMaxPieces = wire::kMaxPagesPerFrame + 2;
+
+iovec piece_of(std::span<const std::byte> bytes) {
+  return iovec{const_cast<std::byte*>(bytes.data()), bytes.size()};
+}
+
+ErrorCode code_of(wire::Status status) {
+  switch (status) {
+    case wire::Status::kFull:
+    case wire::Status::kResources: return ErrorCode::kFull;
+    case wire::Status::kBusy: return ErrorCode::kBusy;
+    case wire::Status::kRefused: return ErrorCode::kPermission;
+    case wire::Status::kVersion: return ErrorCode::kUnsupported;
+    default: return ErrorCode::kProtocol;
+  }
+}
+
+}  // namespace
+
+DonorClient::DonorClient(std::unique_ptr<Stream> stream)
+    : stream_(std::move(stream)),
+      request_head_(wire::kHeaderBytes + wire::page_set_head_bytes(wire::kMaxPagesPerFrame)),
+      buffer_(wire::kHeaderBytes + wire::kMaxBodyBytes) {}
+
+Result<DonorClient> DonorClient::handshake(std::unique_ptr<Stream> stream, wire::Role role, uint64_t client_instance,
+                                           Deadline by, std::string* detail) {
+  DonorClient client(std::move(stream));
+  wire::Hello hello{wire::kProtocolVersion, wire::kProtocolVersion, role, client_instance, kVersion};
+  wire::FrameHeader reply;
+  auto body = HEC_TRY(client.exchange(wire::Operation::kHello, wire::encode(hello), by, &reply, detail));
+  client.donor_ = HEC_TRY(wire::decode_hello_reply(body));
+  return client;
+}
+
+Result<void> DonorClient::open_region(const wire::OpenRegion& open, Deadline by, std::string* detail) {
+  wire::FrameHeader reply;
+  HEC_TRY(exchange(wire::Operation::kOpenRegion, wire::encode(open), by, &reply, detail));
+  if (reply.region == 0) return Error{ErrorCode::kProtocol, 0, "the donor opened the region without a handle"};
+  region_ = reply.region;
+  return {};
+}
+
+Result<std::vector<std::byte>> DonorClient::exchange(wire::Operation operation, std::span<const std::byte> body,
+                                                     Deadline by, wire::FrameHeader* reply, std::string* detail) {
+  iovec piece = piece_of(body);
+  HEC_TRY(send_frame({operation, wire::Status::kRequest, 0, region_, 1}, std::span(&piece, 1)));
+  std::array<std::byte, wire::kHeaderBytes> head;
+  HEC_TRY(receive_all(*stream_, head, by));
+  *reply = HEC_TRY(wire::decode_header(head));
+  std::vector<std::byte> answer(reply->body_bytes);
+  HEC_TRY(receive_all(*stream_, answer, by));
+  if (reply->operation != operation) return Error{ErrorCode::kProtocol, 0, "the donor answered something else"};
+  if (reply->status != wire::Status::kOk) {
+    if (detail) *detail = wire::decode_text(answer);
+    return Error{code_of(reply->status), 0, wire::name_of(reply->status)};
+  }
+  return answer;
+}
+
+Result<void> DonorClient::send_frame(wire::FrameHeader header, std::span<const iovec> body) {
+  std::array<iovec, kMaxPieces + 1> pieces;
+  size_t count = 1, left = 0;
+  for (const iovec& piece : body) {
+    if (piece.iov_len == 0) continue;
+    HEC_CHECK(count < pieces.size());
+    pieces[count++] = piece;
+    left += piece.iov_len;
+  }
+  header.body_bytes = static_cast<uint32_t>(left);
+  std::array<std::byte, wire::kHeaderBytes> head;
+  wire::encode_header(header, head.data());
+  pieces[0] = piece_of(head);
+  left += head.size();
+  Deadline by = Deadline::after_ms(kSendPatienceMs);
+  for (iovec* at = pieces.data(); left > 0;) {
+    IoResult sent = stream_->send(std::span(at, pieces.data() + count));
+    if (sent.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
+    if (sent.kind == IoResult::Kind::kWouldBlock) {
+      pollfd waiting{stream_->fd(), POLLOUT, 0};
+      if (poll(&waiting, 1, by.remaining_ms()) == 0) return Error{ErrorCode::kTimeout, 0, "the donor takes no requests"};
+      continue;
+    }
+    left -= sent.bytes;
+    for (size_t done = sent.bytes; done > 0;) {
+      size_t step = std::min(done, at->iov_len);
+      at->iov_base = static_cast<std::byte*>(at->iov_base) + step;
+      at->iov_len -= step;
+      done -= step;
+      if (at->iov_len == 0) ++at;
+    }
+  }
+  return {};
+}
+
+Result<void> DonorClient::send_read(uint64_t request_id, std::span<const PageNumber> pages) {
+  wire::encode_read_request(pages, request_head_.data());
+  iovec piece{request_head_.data(), wire::read_request_bytes(pages.size())};
+  return send_frame({wire::Operation::kReadPages, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1));
+}
+
+Result<void> DonorClient::send_write(uint64_t request_id, std::span<const wire::PageEntry> entries,
+                                     std::span<const iovec> pages) {
+  HEC_CHECK(entries.size() <= wire::kMaxPagesPerFrame && pages.size() <= entries.size());
+  wire::encode_page_set_head(entries, request_head_.data());
+  std::array<iovec, kMaxPieces> pieces;
+  pieces[0] = iovec{request_head_.data(), wire::page_set_head_bytes(entries.size())};
+  std::copy(pages.begin(), pages.end(), pieces.begin() + 1);
+  return send_frame({wire::Operation::kWritePages, wire::Status::kRequest, 0, region_, request_id},
+                    std::span(pieces.data(), pages.size() + 1));
+}
+
+Result<void> DonorClient::send_discard(uint64_t request_id, std::span<const PageRun> runs) {
+  std::vector<std::byte> body = wire::encode_discard(runs);
+  iovec piece = piece_of(body);
+  return send_frame({wire::Operation::kDiscard, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1));
+}
+
+Result<bool> DonorClient::next_frame(wire::FrameHeader* header, std::span<const std::byte>* body) {
+  if (end_ - begin_ < wire::kHeaderBytes) return false;
+  *header = HEC_TRY(wire::decode_header(
+      std::span<const std::byte, wire::kHeaderBytes>(buffer_.data() + begin_, wire::kHeaderBytes)));
+  if (header->status == wire::Status::kRequest) return Error{ErrorCode::kProtocol, 0, "the donor sent a request"};
+  size_t whole = wire::kHeaderBytes + header->body_bytes;
+  if (end_ - begin_ < whole) return false;
+  *body = std::span<const std::byte>(buffer_.data() + begin_ + wire::kHeaderBytes, header->body_bytes);
+  begin_ += whole;
+  return true;
+}
+
+void DonorClient::drop_consumed() {
+  if (begin_ == 0) return;
+  std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+  end_ -= begin_;
+  begin_ = 0;
+}
+
+}  // namespace hecaton
