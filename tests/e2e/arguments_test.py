@@ -1,0 +1,98 @@
+"""What `hecaton run` refuses: each with exit status 2 (the user's mistake) or 3 (this machine's), and with words that
+tell what was wrong."""
+
+from harness import EndToEndTest
+
+BASE = ("run", "-m", "64M", "--accel", "tcg")
+DISPLAY = ("-display", "none", "-nodefaults")
+
+
+class ArgumentsTest(EndToEndTest):
+    def assert_refused(self, arguments, words, statuses=(2,)):
+        with self.subTest(arguments=arguments):
+            status, said = self.hecaton(*arguments)
+            self.assertIn(status, statuses, said)
+            self.assertRegex(said, words)
+
+    def test_for_qemu_that_would_break_paging_are_refused_by_name(self):
+        for refused, words in (
+                (("-m", "512M"), "-m"),
+                (("-object", "memory-backend-ram,id=a,size=64M"), "memory-backend"),
+                (("-object", "memory-backend-file,id=a,size=64M,mem-path=/tmp/a"), "memory-backend"),
+                (("-object", "memory-backend-memfd,id=a,size=64M"), "memory-backend"),
+                (("-machine", "pc,memory-backend=a"), "memory-backend"),
+                (("-mem-path", "/tmp/a"), "mem-path"),
+                (("-mem-prealloc",), "prealloc"),
+                (("-overcommit", "mem-lock=on"), "mem-lock"),
+                (("-device", "vfio-pci,host=00:01.0"), "vfio-pci"),
+                (("-chardev", "socket,id=c,path=/tmp/s", "-device", "vhost-user-fs-pci,chardev=c,tag=t"), "vhost-user"),
+                (("-netdev", "vhost-user,id=n,chardev=c"), "vhost-user"),
+                (("-incoming", "defer"), "incoming")):
+            self.assert_refused((*BASE, "--", *DISPLAY, *refused), words)
+            self.assert_refused((*BASE, "--", *["-" + word if word == refused[0] else word for word in refused]), words)
+
+    def test_of_its_own_that_are_malformed_are_refused_by_name(self):
+        for arguments, words in (
+                (("run", "--", *DISPLAY), "-m"),
+                (("run", "-m", "lots", "--", *DISPLAY), "lots"),
+                (("run", "-m", "0", "--", *DISPLAY), "-m|size"),
+                (("run", "-m", "99999999999999999999G", "--", *DISPLAY), "99999999999999999999G"),
+                ((*BASE, "--local", "much", "--", *DISPLAY), "much"),
+                ((*BASE, "--local", "0", "--", *DISPLAY), "local"),
+                ((*BASE, "--local", "120%", "--", *DISPLAY), "120%|local"),
+                ((*BASE, "--node", "127.0.0.1:99999", "--", *DISPLAY), "99999"),
+                ((*BASE, "--node", "", "--", *DISPLAY), "node"),
+                ((*BASE, "--node", "http://example.invalid", "--", *DISPLAY), "example"),
+                (("run", "-m", "64M", "--accel", "hvf", "--", *DISPLAY), "hvf"),
+                ((*BASE, "--mode", "magic", "--", *DISPLAY), "magic"),
+                ((*BASE, "--prefetch", "maybe", "--", *DISPLAY), "maybe"),
+                ((*BASE, "--frobnicate", "--", *DISPLAY), "frobnicate"),
+                (("frobnicate",), "frobnicate")):
+            self.assert_refused(arguments, words)
+
+    def test_naming_a_nodes_file_that_is_malformed_are_refused_with_the_line(self):
+        self.write_nodes_file("127.0.0.1:9999", "# fine", "127.0.0.1:port", "[::1")
+        status, said = self.hecaton(*BASE, "--", *DISPLAY)
+        self.assertEqual(2, status, said)
+        self.assertRegex(said, r"cluster_uffd\.conf\D*3")
+        self.assertRegex(said, r"cluster_uffd\.conf\D*4")
+
+    def test_naming_a_nodes_file_that_is_not_there_are_refused(self):
+        self.assert_refused((*BASE, "--nodes", "no-such-file", "--", *DISPLAY), "no-such-file", (2, 3))
+
+    def test_naming_a_qemu_that_is_not_there_are_refused(self):
+        self.assert_refused((*BASE, "--qemu", "/no/such/qemu", "--", *DISPLAY), "/no/such/qemu", (2, 3))
+
+    def test_naming_a_qemu_that_is_no_program_are_refused(self):
+        plain = self.directory / "plain-file"
+        plain.write_text("not a program\n")
+        self.assert_refused((*BASE, "--qemu", str(plain), "--", *DISPLAY), "plain-file", (2, 3))
+
+    def test_are_refused_when_no_qemu_is_installed(self):
+        self.environment["PATH"] = str(self.temporary)
+        self.assert_refused((*BASE, "--", *DISPLAY), "(?i)qemu", (3,))
+
+    def test_naming_a_report_that_cannot_be_written_are_refused(self):
+        self.assert_refused((*BASE, "--report", "no-such-folder/report.json", "--", *DISPLAY), "no-such-folder", (2, 3))
+
+    def test_asking_for_kernel_mode_without_its_module_are_refused(self):
+        self.assert_refused((*BASE, "--mode", "kernel", "--", *DISPLAY), "(?i)giantvm", (2, 3))
+
+    def test_asking_for_help_are_answered_for_every_verb(self):
+        for verb in ((), ("run",), ("doctor",), ("bench",)):
+            status, said = self.hecaton(*verb, "--help")
+            self.assertEqual(0, status, said)
+            self.assertIn("--help", said)
+
+
+class DoctorTest(EndToEndTest):
+    def test_tells_whether_memory_mode_can_run(self):
+        status, said = self.hecaton("doctor")
+        self.assertIn(status, (0, 3), said)
+        self.assertIn("userfaultfd", said)
+
+    def test_answers_in_json(self):
+        import json
+        status, said = self.hecaton("doctor", "--json")
+        self.assertIn(status, (0, 3), said)
+        self.assertTrue(json.loads(said))

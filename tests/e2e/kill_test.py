@@ -1,0 +1,91 @@
+"""Each part of a run is killed in the middle of the load: the guest stops rather than read wrong bytes, the exit
+status tells what happened, and nothing is left behind (the harness checks that after every test)."""
+
+import os
+import signal
+
+from harness import Donor, EndToEndTest, Guest
+
+MEMORY_LOST = 4
+LOAD = "memory_check --mib 300 --passes random,rewrite --forever"
+
+
+class KillTest(EndToEndTest):
+    def guest_under_load(self, **keywords):
+        guest = Guest(self, run=LOAD, **keywords)
+        guest.wait_for("GUEST-FILLED")
+        return guest
+
+    def kill_part(self, guest, role, number=signal.SIGKILL):
+        os.kill(guest.part(role), number)
+        return guest.finish(60)
+
+    def assert_stopped(self, guest, status, words):
+        self.assertEqual(MEMORY_LOST, status, guest.story())
+        self.assertRegex(guest.errors(), words)
+        self.assertNotIn("GUEST-WRONG", guest.serial())
+
+    def test_of_the_pager_stops_the_guest(self):
+        guest = self.guest_under_load()
+        self.assert_stopped(guest, self.kill_part(guest, "pager"), r"(?i)pager")
+
+    def test_of_the_embedded_donor_stops_the_guest(self):
+        guest = self.guest_under_load()
+        self.assert_stopped(guest, self.kill_part(guest, "donor"), r"(?i)lost|gone")
+
+    def test_of_the_only_donor_stops_the_guest_and_names_it(self):
+        donor = Donor(self)
+        guest = self.guest_under_load(options=("--node", donor.address))
+        donor.kill()
+        self.assert_stopped(guest, guest.finish(60), r"(?i)lost|gone")
+        self.assertIn(donor.address, guest.errors())
+
+    def test_of_one_donor_of_two_stops_the_guest_and_names_it(self):
+        donors = [Donor(self), Donor(self)]
+        guest = self.guest_under_load(options=[f"--node={donor.address}" for donor in donors])
+        donors[1].kill()
+        self.assert_stopped(guest, guest.finish(60), r"(?i)lost|gone")
+        self.assertIn(donors[1].address, guest.errors())
+        self.assertIsNone(donors[0].process.poll(), "the other donor is untouched")
+
+    def test_of_a_donor_that_hangs_stops_the_guest(self):
+        donor = Donor(self)
+        guest = self.guest_under_load(options=("--node", donor.address))
+        donor.process.send_signal(signal.SIGSTOP)
+        try:
+            self.assert_stopped(guest, guest.finish(90), r"(?i)lost|gone|answer")
+        finally:
+            donor.process.send_signal(signal.SIGCONT)
+
+    def test_of_qemu_is_told_by_the_exit_status(self):
+        guest = self.guest_under_load()
+        self.assertEqual(128 + signal.SIGKILL, self.kill_part(guest, "qemu"), guest.story())
+
+    def test_of_the_supervisor_takes_everything_along(self):
+        guest = self.guest_under_load()
+        guest.process.kill()
+        self.assertEqual(128 + signal.SIGKILL, guest.finish(10))
+
+    def test_of_the_supervisor_leaves_an_external_donor_free_for_the_next(self):
+        donor = Donor(self, size="600M")
+        guest = self.guest_under_load(options=("--node", donor.address))
+        guest.process.kill()
+        guest.finish(10)
+        following = Guest(self, run="memory_check --mib 300 --passes random", options=("--node", donor.address))
+        self.assert_verified(following, 300)
+
+    def test_of_everything_before_the_guest_is_up_leaves_nothing(self):
+        guest = Guest(self, run=LOAD)
+        guest.process.kill()
+        guest.finish(10)
+
+    def test_by_sigterm_ends_the_run_in_good_order(self):
+        guest = self.guest_under_load()
+        guest.process.send_signal(signal.SIGTERM)
+        self.assertIn(guest.finish(30), (0, 128 + signal.SIGTERM), guest.story())
+        self.assertTrue(guest.report_path.exists(), "an ended run still writes its report")
+
+    def test_by_an_interrupt_from_the_terminal_ends_the_run_in_good_order(self):
+        guest = self.guest_under_load()
+        os.killpg(guest.process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+        self.assertIn(guest.finish(30), (0, 128 + signal.SIGINT), guest.story())
