@@ -128,6 +128,13 @@ std::optional<PageState> PageTable::begin_discard(PageNumber page) {
   return done ? std::optional(before) : std::nullopt;
 }
 
+bool PageTable::begin_absent(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kAbsent) return std::nullopt;
+    return word | kBusy;
+  });
+}
+
 void PageTable::release(PageNumber page) {
   bool done = change(page, [](uint32_t word) -> std::optional<uint32_t> {
     if (!busy(word)) return std::nullopt;

@@ -74,6 +74,7 @@ class PageTable {
   bool begin_map(PageNumber page);    // Clean, Dirty → the same + busy, no longer a trigger
   // Any settled state → Absent + busy. The state it had, or nothing if the page is busy or Fetching: come back.
   std::optional<PageState> begin_discard(PageNumber page);
+  bool begin_absent(PageNumber page);  // Absent → Absent + busy
   void release(PageNumber page);
 
   // --- eviction

@@ -1,0 +1,94 @@
+#include <sched.h>
+
+#include "pager/loops.h"
+
+namespace hecaton {
+namespace {
+
+constexpr uint64_t kNudgeToken = UINT64_MAX;
+// How long to wait before asking again for pages that were all in somebody's hands.
+constexpr int kAllBusyMs = 1;
+
+}  // namespace
+
+Result<std::unique_ptr<EvictLoop>> EvictLoop::create(LoopContext context) {
+  Poller poller = HEC_TRY(Poller::create());
+  Nudge nudge = HEC_TRY(Nudge::create());
+  HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
+  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.write_back(i).fd(), EPOLLIN, i));
+  return std::unique_ptr<EvictLoop>(new EvictLoop(context, std::move(poller), std::move(nudge)));
+}
+
+EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
+    : context_(context), evictor_(context.state, *this), poller_(std::move(poller)), nudge_(std::move(nudge)) {}
+
+bool EvictLoop::idle() const {
+  return !context_.state.budget.eviction_due() && !context_.state.any_discards() && evictor_.in_flight() == 0;
+}
+
+void EvictLoop::run() {
+  while (!context_.ended()) {
+    if (idle()) {
+      nudge_.about_to_sleep();
+      if (idle() && !context_.ended()) read_replies(-1);
+      nudge_.awake();
+    }
+    bool started = start_batches();
+    evictor_.send_discards();
+    if (evictor_.in_flight() > 0) {
+      read_replies(started ? 0 : -1);
+    } else if (!started && context_.state.budget.eviction_due()) {
+      read_replies(kAllBusyMs);
+    }
+  }
+}
+
+// True if more may be started at once.
+bool EvictLoop::start_batches() {
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    switch (evictor_.start()) {
+      case Evictor::Started::kYes: return true;
+      case Evictor::Started::kNotDue: return false;
+      case Evictor::Started::kAllBusy: break;  // every page got its second chance: the next turn takes some
+      case Evictor::Started::kTryAgain: sched_yield(); break;
+    }
+  }
+  return false;
+}
+
+void EvictLoop::read_replies(int timeout_ms) {
+  size_t count = poller_.wait(events_, timeout_ms);
+  for (size_t i = 0; i < count && !context_.ended(); ++i) {
+    const uint64_t donor = events_[i].data.u64;
+    if (donor == kNudgeToken) {
+      nudge_.awake();
+      continue;
+    }
+    auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
+      if (header.request_id == kDiscardId) return {};
+      return evictor_.on_write_reply(header.request_id, header.status, body);
+    };
+    Result<size_t> frames = context_.pool.write_back(donor).receive(take);
+    if (!frames.ok()) context_.donor_lost(donor, frames.error());
+  }
+}
+
+void EvictLoop::send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
+                           std::span<const iovec> pages) {
+  const size_t donor = context_.pool.placement().place(extent);
+  Result<void> sent = context_.pool.write_back(donor).send_write(batch, entries, pages);
+  if (!sent.ok()) context_.donor_lost(donor, sent.error());
+}
+
+void EvictLoop::send_discard(ExtentNumber extent, std::span<const PageRun> runs) {
+  std::optional<size_t> donor = context_.pool.placement().donor_of(extent);
+  if (!donor) return;
+  Result<void> sent = context_.pool.write_back(*donor).send_discard(kDiscardId, runs);
+  if (!sent.ok()) context_.donor_lost(*donor, sent.error());
+}
+
+void EvictLoop::wake_fault_thread() {
+  if (fault_nudge_) fault_nudge_->always();
+}
+
+}  // namespace hecaton

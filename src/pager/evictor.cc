@@ -1,0 +1,201 @@
+#include "pager/evictor.h"
+
+#include <cstring>
+
+namespace hecaton {
+
+bool is_zero_page(const std::byte* page) {
+  // The first bytes decide nearly always; then the page is compared with itself, shifted by one word.
+  uint64_t first;
+  std::memcpy(&first, page, sizeof first);
+  return first == 0 && std::memcmp(page, page + sizeof first, kPageBytes - sizeof first) == 0;
+}
+
+Evictor::Evictor(PagerState& state, EvictionBackend& backend)
+    : state_(state), backend_(backend), policy_(state.table), batches_(kDepth) {
+  entries_.reserve(ClockPolicy::kMaxRun);
+  pieces_.reserve(ClockPolicy::kMaxRun);
+  runs_.reserve(ClockPolicy::kMaxRun);
+}
+
+template <typename Use>
+void Evictor::for_each_stretch(const Batch& batch, Use use) {
+  for (uint64_t i = 0; i < batch.run.count;) {
+    uint64_t end = i;
+    while (end < batch.run.count && batch.items[end].mine) ++end;
+    if (end > i) use(PageRun{page_of(batch, i), end - i}, i);
+    i = end + 1;
+  }
+}
+
+Evictor::Started Evictor::start() {
+  const Budget& budget = state_.budget;
+  bool wanted = in_flight_ > 0 ? budget.resident() - pages_in_flight_ > budget.limit() - budget.reserve() * 3 / 2
+                               : budget.eviction_due();
+  if (!wanted || in_flight_ == kDepth) return Started::kNotDue;
+  uint64_t index = 0;
+  while (batches_[index].used) ++index;
+  Batch& batch = batches_[index];
+  batch.run = policy_.next_victims();
+  if (batch.run.count == 0) return Started::kAllBusy;
+  if (!take_pages(batch)) return Started::kTryAgain;
+  if (!protect_pages(batch)) {
+    give_up(batch);
+    return Started::kTryAgain;
+  }
+  batch.used = true;
+  ++in_flight_;
+  pages_in_flight_ += batch.pages;
+  if (!send(batch, index)) complete(batch);
+  return Started::kYes;
+}
+
+bool Evictor::take_pages(Batch& batch) {
+  batch.pages = 0;
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    std::optional<PageTable::Leave> leave = state_.table.begin_leave(page_of(batch, i));
+    batch.items[i] = Item{leave.value_or(PageTable::Leave{}), leave.has_value(), false, false};
+    if (leave) ++batch.pages;
+    if (leave && leave->trigger) state_.wasted_triggers.fetch_add(1);
+  }
+  return batch.pages > 0;
+}
+
+// False if the kernel wants an event to be read first, or the guest is gone.
+bool Evictor::protect_pages(Batch& batch) {
+  bool done = true;
+  for_each_stretch(batch, [&](PageRun run, uint64_t) {
+    done = done && state_.memory.protect(run) == InstallOutcome::kInstalled;
+  });
+  if (!done) return false;
+  for_each_stretch(batch, [&](PageRun run, uint64_t) {
+    for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
+  });
+  return true;
+}
+
+void Evictor::give_up(Batch& batch) {
+  // Some pages may be protected already. That is harmless: a write to a protected Dirty page un-protects it.
+  for_each_stretch(batch, [&](PageRun run, uint64_t first) {
+    for (uint64_t i = 0; i < run.count; ++i) state_.table.cancel_leave(run.first + i, batch.items[first + i].leave);
+  });
+}
+
+// True if an answer will come.
+bool Evictor::send(Batch& batch, uint64_t index) {
+  entries_.clear();
+  pieces_.clear();
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    Item& item = batch.items[i];
+    if (!item.mine || !item.leave.dirty) continue;
+    const PageNumber page = page_of(batch, i);
+    std::byte* bytes = state_.memory.bytes(page);
+    item.zero = is_zero_page(bytes);
+    if (item.zero) continue;
+    state_.table.mark_held(page);
+    uint64_t sum = wire::page_checksum(bytes, page, item.leave.version);
+    entries_.push_back({page, sum, item.leave.version, wire::PageState::kPresent});
+    std::byte* after = pieces_.empty() ? nullptr : static_cast<std::byte*>(pieces_.back().iov_base) + pieces_.back().iov_len;
+    if (after == bytes) {
+      pieces_.back().iov_len += kPageBytes;
+    } else {
+      pieces_.push_back({bytes, kPageBytes});
+    }
+  }
+  if (entries_.empty()) return false;
+  // If the donor is lost, nothing is committed: the pages stay Leaving, in place, and can still be taken back.
+  backend_.send_write(index, extent_of(batch.run.first), entries_, pieces_);
+  return true;
+}
+
+Result<void> Evictor::on_write_reply(uint64_t index, wire::Status status, std::span<const std::byte> body) {
+  if (index >= kDepth || !batches_[index].used) {
+    return Error{ErrorCode::kProtocol, 0, "the donor acknowledged a write that was not sent"};
+  }
+  Batch& batch = batches_[index];
+  if (status != wire::Status::kOk) {
+    for (Item& item : batch.items) item.rejected = item.leave.dirty;
+    complete(batch);
+    return Error{status == wire::Status::kFull ? ErrorCode::kFull : ErrorCode::kProtocol, 0, wire::name_of(status)};
+  }
+  wire::PageListView rejected = HEC_TRY(wire::decode_write_reply(body));
+  for (size_t i = 0; i < rejected.size(); ++i) {
+    PageNumber page = rejected[i];
+    if (page < batch.run.first || page >= batch.run.end()) {
+      return Error{ErrorCode::kProtocol, 0, "the donor rejected a page that was not sent"};
+    }
+    batch.items[page - batch.run.first].rejected = true;
+    state_.counters.rejected_writes.add();
+  }
+  complete(batch);
+  return {};
+}
+
+void Evictor::complete(Batch& batch) {
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    Item& item = batch.items[i];
+    if (!item.mine) continue;
+    const PageNumber page = page_of(batch, i);
+    const uint32_t version = item.leave.version;
+    if (item.rejected) {
+      // Torn by a write that took the page back, or damaged on the way: either way the newest bytes are here.
+      state_.table.keep_dirty(page, version);
+      item.mine = false;
+    } else if (item.zero) {
+      item.mine = state_.table.commit_absent(page, version);
+      if (item.mine) state_.counters.zeroed.add();
+      if (item.mine && state_.table.get(page).held) state_.mark_discards(page);
+    } else {
+      item.mine = state_.table.commit_remote(page, version);
+      if (item.mine) state_.remote_pages.fetch_add(1);
+      if (item.mine && item.leave.dirty) state_.counters.written_back.add();
+    }
+  }
+  for_each_stretch(batch, [&](PageRun run, uint64_t) { punch_committed(run); });
+  free_reread_holes(batch);
+  batch.used = false;
+  --in_flight_;
+  pages_in_flight_ -= batch.pages;
+  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_thread();
+}
+
+// The pages are Remote or Absent in the table, and busy: nobody can put them in place before they are punched.
+void Evictor::punch_committed(PageRun run) {
+  HEC_CHECK(state_.memory.punch(run).ok());
+  for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
+  state_.budget.give(run.count);
+  state_.counters.evicted.add(run.count);
+  state_.memory.wake(run);
+}
+
+// A page that was discarded while it was leaving may have been read for sending after its hole was punched, which made a
+// page of zeros that nobody counts: punch it again.
+void Evictor::free_reread_holes(const Batch& batch) {
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    const PageNumber page = page_of(batch, i);
+    if (batch.items[i].mine || !state_.table.begin_absent(page)) continue;
+    HEC_CHECK(state_.memory.punch({page, 1}).ok());
+    state_.table.release(page);
+  }
+}
+
+void Evictor::send_discards() {
+  if (!state_.take_any_discards()) return;
+  for (uint64_t n = 0; n < state_.extents(); ++n) {
+    const ExtentNumber extent(n);
+    if (!state_.take_discards(extent)) continue;
+    runs_.clear();
+    const uint64_t end = std::min(state_.table.pages(), (n + 1) * kPagesPerExtent);
+    for (PageNumber page(n * kPagesPerExtent); page.value < end; ++page) {
+      if (!state_.table.take_discarded(page)) continue;
+      if (!runs_.empty() && runs_.back().end() == page) {
+        ++runs_.back().count;
+      } else {
+        runs_.push_back({page, 1});
+      }
+    }
+    if (!runs_.empty()) backend_.send_discard(extent, runs_);
+  }
+}
+
+}  // namespace hecaton

@@ -1,0 +1,94 @@
+// Keeps the guest within its budget, in the background. For each run of pages that the policy picks:
+//
+//   1  Leaving        in the table, and busy until 2 is done
+//   2  protect        from here on a write raises an event, and takes the page back
+//   3  send           dirty pages, straight from the pager's view; clean ones and pages of zeros skip this
+//   4  acknowledged   the donor has that very version, checksum verified
+//   5  Remote + busy  in the table, if nobody took the page back meanwhile (pages of zeros: Absent)
+//   6  punch          the memory is free; then not busy any more, counted out of the budget, waiters woken
+//
+// Several runs are under way at once, so that the network and the kernel work side by side. Nothing here is ever waited
+// for by a fault, unless the budget is used up to the last page.
+//
+// One thread. The donor is behind an interface, so that tests can play it.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "pager/pager_state.h"
+#include "residency/clock_policy.h"
+#include "wire/frame.h"
+
+namespace hecaton {
+
+class EvictionBackend {
+ public:
+  virtual ~EvictionBackend() = default;
+  // Sends pages of one extent to its donor (placing the extent if need be). A donor that is lost is reported, and the
+  // answer never comes.
+  virtual void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
+                          std::span<const iovec> pages) = 0;
+  // The donor may forget these pages of one extent. Ordered with send_write.
+  virtual void send_discard(ExtentNumber extent, std::span<const PageRun> runs) = 0;
+  virtual void wake_fault_thread() = 0;
+};
+
+class Evictor {
+ public:
+  Evictor(PagerState& state, EvictionBackend& backend);
+
+  // Starts a run if one is due. What stopped it, if nothing was started:
+  enum class Started : uint8_t { kYes, kNotDue, kAllBusy, kTryAgain };
+  Started start();
+  // The donor's answer to a batch. Error: the donor broke the protocol.
+  Result<void> on_write_reply(uint64_t batch, wire::Status status, std::span<const std::byte> body);
+  // Tells donors what was discarded.
+  void send_discards();
+  size_t in_flight() const { return in_flight_; }
+
+ private:
+  static constexpr size_t kDepth = 4;
+  struct Item {
+    PageTable::Leave leave;
+    bool mine = false;  // of this batch: begun, and not yet committed or given up
+    bool zero = false;
+    bool rejected = false;
+  };
+  struct Batch {
+    PageRun run;
+    std::array<Item, ClockPolicy::kMaxRun> items;
+    uint64_t pages = 0;  // of `items`, those that are mine
+    bool used = false;
+  };
+
+  bool take_pages(Batch& batch);
+  bool protect_pages(Batch& batch);
+  void give_up(Batch& batch);
+  bool send(Batch& batch, uint64_t index);
+  void complete(Batch& batch);
+  void punch_committed(PageRun run);
+  void free_reread_holes(const Batch& batch);
+  PageNumber page_of(const Batch& batch, uint64_t i) const { return batch.run.first + i; }
+  // Calls use(PageRun, first index) for each stretch of neighbours that are mine.
+  template <typename Use>
+  void for_each_stretch(const Batch& batch, Use use);
+
+  PagerState& state_;
+  EvictionBackend& backend_;
+  ClockPolicy policy_;
+  std::vector<Batch> batches_;
+  size_t in_flight_ = 0;
+  uint64_t pages_in_flight_ = 0;
+  std::vector<wire::PageEntry> entries_;
+  std::vector<iovec> pieces_;
+  std::vector<PageRun> runs_;
+};
+
+// A page of zeros, which need not travel.
+bool is_zero_page(const std::byte* page);
+
+}  // namespace hecaton

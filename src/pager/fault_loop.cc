@@ -1,0 +1,156 @@
+#include <sched.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "pager/loops.h"
+
+namespace hecaton {
+namespace {
+
+constexpr uint64_t kUffdToken = UINT64_MAX;
+constexpr uint64_t kNudgeToken = UINT64_MAX - 1;
+// How long to look for more work before sleeping. Waking a sleeping thread on an idle processor costs several times as
+// much as serving a fault, so a little is spent on not falling asleep between two faults of a burst.
+constexpr int64_t kSpinNs = 50'000;
+
+}  // namespace
+
+Result<Nudge> Nudge::create() { return Nudge(HEC_TRY(WakeFlag::create())); }
+
+Result<std::unique_ptr<FaultLoop>> FaultLoop::create(LoopContext context, const Userfaultfd& uffd, RemoteAddress base,
+                                                     Prefetcher prefetcher, EvictLoop& evict, PrefetchLoop& prefetch) {
+  Poller poller = HEC_TRY(Poller::create());
+  Nudge nudge = HEC_TRY(Nudge::create());
+  HEC_TRY(poller.add(uffd.fd(), EPOLLIN, kUffdToken));
+  HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
+  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.demand(i).fd(), EPOLLIN, i));
+  return std::unique_ptr<FaultLoop>(
+      new FaultLoop(context, uffd, base, prefetcher, evict, prefetch, std::move(poller), std::move(nudge)));
+}
+
+FaultLoop::FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher,
+                     EvictLoop& evict, PrefetchLoop& prefetch, Poller poller, Nudge nudge)
+    : context_(context),
+      uffd_(uffd),
+      base_(base),
+      server_(context.state, prefetcher, *this),
+      evict_(evict),
+      prefetch_(prefetch),
+      poller_(std::move(poller)),
+      nudge_(std::move(nudge)),
+      outstanding_(context.pool.donors()) {
+  waiting_donors_.reserve(context.pool.donors());
+}
+
+void FaultLoop::run() {
+  int64_t idle_since = 0;
+  while (!context_.ended()) {
+    bool worked = read_faults();
+    worked = read_replies() || worked;
+    bool soon = server_.retry_deferred();
+    if (worked) {
+      idle_since = 0;
+      continue;
+    }
+    if (soon) {
+      // Another thread is between a change of state and its kernel call: it is nearly done.
+      sched_yield();
+      continue;
+    }
+    int64_t now = monotonic_ns();
+    if (idle_since == 0) idle_since = now;
+    if (now - idle_since < kSpinNs) continue;
+    sleep();
+    idle_since = 0;
+  }
+}
+
+bool FaultLoop::read_faults() {
+  std::array<FaultEvent, 64> events;
+  Result<size_t> count = uffd_.read_events(events);
+  if (!count.ok() || *count == 0) return false;
+  const int64_t now = monotonic_ns();
+  for (size_t i = 0; i < *count; ++i) {
+    const FaultEvent& event = events[i];
+    const PageNumber page((event.address - base_.value) / kPageBytes);
+    if (event.kind == FaultEvent::Kind::kOther || page.value >= context_.state.table.pages()) continue;
+    if (event.kind == FaultEvent::Kind::kRemove) {
+      const uint64_t end = std::min((event.end - base_.value) / kPageBytes, context_.state.table.pages());
+      server_.discard({page, end - page.value});
+      continue;
+    }
+    server_.handle({page,
+                    event.kind == FaultEvent::Kind::kMissing ? Fault::Kind::kMissing
+                    : event.kind == FaultEvent::Kind::kMinor ? Fault::Kind::kMinor
+                                                             : Fault::Kind::kWriteProtected,
+                    event.write || event.kind == FaultEvent::Kind::kWriteProtected, now});
+  }
+  return true;
+}
+
+bool FaultLoop::read_replies() {
+  bool any = false;
+  for (size_t i = 0; i < waiting_donors_.size();) {
+    const size_t donor = waiting_donors_[i];
+    auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
+      if (outstanding_[donor] == 0) return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
+      --outstanding_[donor];
+      return server_.on_read_reply(header.request_id, header.status, body);
+    };
+    Result<size_t> frames = context_.pool.demand(donor).receive(take);
+    if (!frames.ok()) {
+      context_.donor_lost(donor, frames.error());
+      return true;
+    }
+    any = any || *frames > 0;
+    if (outstanding_[donor] == 0) {
+      waiting_donors_[i] = waiting_donors_.back();
+      waiting_donors_.pop_back();
+    } else {
+      ++i;
+    }
+  }
+  return any;
+}
+
+void FaultLoop::sleep() {
+  std::array<epoll_event, 16> events;
+  nudge_.about_to_sleep();
+  size_t count = poller_.wait(events, context_.ended() ? 0 : -1);
+  nudge_.awake();
+  for (size_t i = 0; i < count; ++i) {
+    uint64_t token = events[i].data.u64;
+    if (token >= context_.pool.donors() || outstanding_[token] > 0) continue;
+    // A donor that speaks without being asked has closed the connection, or broken the protocol.
+    auto take = [](const wire::FrameHeader&, std::span<const std::byte>) -> Result<void> {
+      return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
+    };
+    Result<size_t> frames = context_.pool.demand(token).receive(take);
+    if (!frames.ok()) context_.donor_lost(token, frames.error());
+  }
+}
+
+bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
+  std::optional<size_t> donor = context_.pool.placement().donor_of(extent_of(page));
+  HEC_CHECK(donor.has_value());  // a Remote page was written to some donor
+  Result<void> sent = context_.pool.demand(*donor).send_read(slot, std::span(&page, 1));
+  if (!sent.ok()) {
+    context_.donor_lost(*donor, sent.error());
+    return false;
+  }
+  if (outstanding_[*donor]++ == 0 &&
+      std::find(waiting_donors_.begin(), waiting_donors_.end(), *donor) == waiting_donors_.end()) {
+    waiting_donors_.push_back(*donor);
+  }
+  return true;
+}
+
+void FaultLoop::prefetch(const PrefetchWindow& window) { prefetch_.offer(window); }
+
+void FaultLoop::wake_evictor() { evict_.nudge()(); }
+
+void FaultLoop::report_loss(LossReport report) { context_.loss.report(report); }
+
+}  // namespace hecaton

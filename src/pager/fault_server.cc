@@ -1,0 +1,299 @@
+#include "pager/fault_server.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <utility>
+
+#include "base/clock.h"
+
+namespace hecaton {
+
+FaultServer::FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend)
+    : state_(state), prefetcher_(prefetcher), backend_(backend) {
+  free_slots_.reserve(kSlots);
+  for (uint32_t i = 0; i < kSlots; ++i) free_slots_.push_back(i);
+  deferred_.reserve(kMaxDeferred);
+  retrying_.reserve(kMaxDeferred);
+  pending_discards_.reserve(kMaxDeferred);
+}
+
+void FaultServer::handle(const Fault& fault) {
+  state_.counters.faults.add();
+  Outcome outcome = try_serve(fault);
+  if (outcome == Outcome::kDeferForBudget) state_.counters.faults_stalled.add();
+  if (outcome != Outcome::kDone) defer(fault, outcome);
+  if (state_.budget.eviction_due()) backend_.wake_evictor();
+}
+
+// The table decides; the kind of event only says which access is waiting.
+FaultServer::Outcome FaultServer::try_serve(const Fault& fault) {
+  PageStatus status = state_.table.get(fault.page);
+  if (status.busy) return Outcome::kDefer;
+  switch (status.state) {
+    case PageState::kAbsent: return fill_with_zeros(fault);
+    case PageState::kRemote: return fetch(fault);
+    case PageState::kFetching: return Outcome::kDone;
+    case PageState::kClean:
+    case PageState::kDirty:
+    case PageState::kLeaving:
+      if (fault.kind == Fault::Kind::kWriteProtected) return make_writable(fault, status);
+      if (fault.kind == Fault::Kind::kMinor) return map_resident(fault, status);
+      return settle_late(fault);
+  }
+  return Outcome::kDone;
+}
+
+FaultServer::Outcome FaultServer::fill_with_zeros(const Fault& fault) {
+  if (!state_.budget.try_take(1)) return Outcome::kDeferForBudget;
+  if (!state_.table.begin_fill(fault.page)) {
+    state_.budget.give(1);
+    return Outcome::kDefer;
+  }
+  InstallOutcome outcome = state_.memory.zero_page(fault.page);
+  if (outcome == InstallOutcome::kAlreadyPresent) {
+    // Something that is not the guest made a page here; the table says that it reads as zeros.
+    std::memset(state_.memory.bytes(fault.page), 0, kPageBytes);
+    outcome = state_.memory.map(fault.page, false);
+    if (outcome == InstallOutcome::kAlreadyPresent) outcome = state_.memory.wake({fault.page, 1});
+  }
+  if (outcome != InstallOutcome::kInstalled) {
+    state_.table.abort_fill(fault.page);
+    state_.budget.give(1);
+    guest_gone_ = guest_gone_ || outcome == InstallOutcome::kGone;
+    return Outcome::kDefer;
+  }
+  state_.table.finish_fetch(fault.page, PageTable::Arrival::kDirty);
+  state_.counters.faults_zero.add();
+  finish(fault);
+  return Outcome::kDone;
+}
+
+FaultServer::Outcome FaultServer::fetch(const Fault& fault) {
+  if (free_slots_.empty()) return Outcome::kDefer;
+  if (!state_.budget.try_take(1)) return Outcome::kDeferForBudget;
+  if (!state_.table.begin_fetch(fault.page)) {
+    state_.budget.give(1);
+    return Outcome::kDefer;
+  }
+  state_.remote_pages.fetch_sub(1);
+  state_.counters.faults_remote.add();
+  uint32_t index = free_slots_.back();
+  free_slots_.pop_back();
+  slots_[index] = Slot{fault, 1, true};
+  // A lost donor leaves the page Fetching and its thread asleep: the guest is being stopped, and reads nothing wrong.
+  if (!backend_.start_read(fault.page, index)) return Outcome::kDone;
+  // Only now, with the demand read on its way, is there time to think ahead.
+  if (auto window = prefetcher_.on_fault(fault.page)) backend_.prefetch(*window);
+  return Outcome::kDone;
+}
+
+FaultServer::Outcome FaultServer::make_writable(const Fault& fault, PageStatus status) {
+  // Dirty before un-protect: a write after the un-protect raises no fault, so the reverse order could lose it. Busy in
+  // between: else an eviction could protect the page first, and our un-protect would let a write slip past it.
+  if (!state_.table.begin_dirty(fault.page)) return Outcome::kDefer;
+  InstallOutcome outcome = state_.memory.unprotect(fault.page);
+  state_.table.release(fault.page);
+  if (outcome == InstallOutcome::kRetry) return Outcome::kDefer;
+  guest_gone_ = guest_gone_ || outcome == InstallOutcome::kGone;
+  if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
+  state_.counters.faults_protect.add();
+  finish(fault);
+  return Outcome::kDone;
+}
+
+FaultServer::Outcome FaultServer::map_resident(const Fault& fault, PageStatus status) {
+  const bool read_only =
+      status.state == PageState::kClean && !fault.write && state_.memory.can_map_protected();
+  bool begun = read_only ? state_.table.begin_map(fault.page) : state_.table.begin_dirty(fault.page);
+  if (!begun) return Outcome::kDefer;
+  InstallOutcome outcome = state_.memory.map(fault.page, read_only);
+  state_.table.release(fault.page);
+  if (outcome == InstallOutcome::kNoPage) return settle_late(fault);
+  if (outcome == InstallOutcome::kRetry) return Outcome::kDefer;
+  if (outcome == InstallOutcome::kAlreadyPresent) state_.memory.wake({fault.page, 1});
+  if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
+  state_.counters.faults_minor.add();
+  finish(fault);
+  if (!status.trigger) return Outcome::kDone;
+  if (uint64_t wasted = state_.wasted_triggers.exchange(0)) prefetcher_.on_waste(wasted);
+  if (auto window = prefetcher_.on_trigger(fault.page)) backend_.prefetch(*window);
+  prefetch_used_.store(prefetcher_.used_pages());
+  return Outcome::kDone;
+}
+
+// The page is resident, but the event says that it is missing. Its thread faulted before the page was put in place, so
+// waking it is all. If there really is a hole, somebody is discarding the page and the event that says so is about to
+// come; if none comes, the bytes are gone.
+FaultServer::Outcome FaultServer::settle_late(const Fault& fault) {
+  if (!state_.memory.is_hole(fault.page)) {
+    state_.counters.faults_late.add();
+    state_.memory.wake({fault.page, 1});
+    return Outcome::kDone;
+  }
+  if (monotonic_ns() - fault.since_ns < kHolePatienceNs) return Outcome::kDefer;
+  lose(fault.page, "a page of guest memory was discarded behind the pager's back (a device or program that shares the "
+                   "guest's memory did it)");
+  return Outcome::kDone;
+}
+
+Result<void> FaultServer::on_read_reply(uint64_t slot_number, wire::Status status, std::span<const std::byte> body) {
+  if (slot_number >= kSlots || !slots_[slot_number].used) {
+    return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
+  }
+  const uint32_t index = static_cast<uint32_t>(slot_number);
+  Slot& slot = slots_[index];
+  if (status != wire::Status::kOk) {
+    lose(slot.fault.page, fmt::format("the donor refused a read: {}", wire::decode_text(body)));
+    return {};
+  }
+  wire::PageSetView pages = HEC_TRY(wire::PageSetView::decode(body));
+  if (const char* defect = defect_of(slot, pages)) {
+    // The bytes may have been damaged on the way; what the donor holds may still be good.
+    if (slot.attempts++ < kMaxAttempts) {
+      state_.counters.refetched.add();
+      (void)backend_.start_read(slot.fault.page, index);
+      return {};
+    }
+    lose(slot.fault.page, defect);
+    return {};
+  }
+  install(slot, index, pages.present_bytes(0));
+  return {};
+}
+
+// Null if the answer is the page that the table promises, in its version, intact.
+const char* FaultServer::defect_of(const Slot& slot, const wire::PageSetView& pages) const {
+  if (pages.size() != 1 || pages.entry(0).page != slot.fault.page) return "the donor answered with another page";
+  wire::PageEntry entry = pages.entry(0);
+  if (entry.state != wire::PageState::kPresent) return "the donor no longer has a page that it acknowledged";
+  uint32_t version = state_.table.get(slot.fault.page).version;
+  if (entry.version != version) return "the donor has only an older version of a page";
+  if (wire::page_checksum(pages.present_bytes(0), slot.fault.page, version) != entry.checksum) {
+    return "a page came back from the donor with a wrong checksum";
+  }
+  return nullptr;
+}
+
+void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
+  const Fault fault = slot.fault;
+  uint64_t done = 0;
+  InstallOutcome outcome = state_.memory.copy({fault.page, 1}, bytes, !fault.write, true, &done);
+  bool writable = fault.write;
+  if (outcome == InstallOutcome::kAlreadyPresent && replace_foreign_page(fault, bytes)) {
+    outcome = InstallOutcome::kInstalled;
+    writable = true;
+  }
+  free_slot(index);
+  if (outcome != InstallOutcome::kInstalled) {
+    // An event must be read first (or the guest is gone): give the page back and begin anew.
+    state_.table.abort_fetch(fault.page);
+    state_.remote_pages.fetch_add(1);
+    state_.budget.give(1);
+    guest_gone_ = guest_gone_ || outcome == InstallOutcome::kGone;
+    defer(fault, Outcome::kDefer);
+    return;
+  }
+  // After the wake, and yet in time: an event of the woken thread is read by this same thread, later.
+  state_.table.finish_fetch(fault.page, writable ? PageTable::Arrival::kDirty : PageTable::Arrival::kClean);
+  finish(fault);
+}
+
+// Something that is not the guest made a page here, while the table says that the bytes are at the donor: the table is
+// the authority. The page becomes Dirty, so that nothing depends on what that something saw.
+bool FaultServer::replace_foreign_page(const Fault& fault, const std::byte* bytes) {
+  std::memcpy(state_.memory.bytes(fault.page), bytes, kPageBytes);
+  InstallOutcome outcome = state_.memory.map(fault.page, false);
+  if (outcome == InstallOutcome::kAlreadyPresent) outcome = state_.memory.wake({fault.page, 1});
+  return outcome == InstallOutcome::kInstalled;
+}
+
+void FaultServer::finish(const Fault& fault) {
+  int64_t took_ns = monotonic_ns() - fault.since_ns;
+  state_.counters.fault_us.record(static_cast<uint64_t>(took_ns < 0 ? 0 : took_ns) / 1000);
+}
+
+void FaultServer::defer(const Fault& fault, Outcome outcome) {
+  if (outcome == Outcome::kDeferForBudget) {
+    waiting_for_budget_ = true;
+    backend_.wake_evictor();
+  }
+  if (outcome == Outcome::kDefer) waiting_soon_ = true;
+  if (deferred_.size() < kMaxDeferred) {
+    deferred_.push_back(fault);
+  } else {
+    wake_everything_ = true;  // dropped events cost a second fault, no more
+  }
+}
+
+bool FaultServer::retry_deferred() {
+  if (deferred_.empty() && pending_discards_.empty() && !wake_everything_) return false;
+  waiting_for_budget_ = false;
+  waiting_soon_ = false;
+  // Before the tries: budget that is freed after a try fails must find the flag up, and wake this thread.
+  state_.fault_stalled.store(true);
+  std::swap(pending_discards_, retrying_discards_);
+  for (PageRun run : retrying_discards_) discard(run);
+  retrying_discards_.clear();
+  std::swap(deferred_, retrying_);
+  for (const Fault& fault : retrying_) {
+    Outcome outcome = try_serve(fault);
+    if (outcome != Outcome::kDone) defer(fault, outcome);
+  }
+  retrying_.clear();
+  if (wake_everything_ && deferred_.empty()) {
+    wake_everything_ = false;
+    state_.memory.wake({PageNumber(0), state_.table.pages()});
+  }
+  return waiting_soon_ || !pending_discards_.empty();
+}
+
+void FaultServer::free_slot(uint32_t index) {
+  slots_[index].used = false;
+  free_slots_.push_back(index);
+}
+
+// The page stays Fetching: whoever waits for it sleeps until the guest is ended, and nobody reads anything wrong.
+void FaultServer::lose(PageNumber page, std::string reason) {
+  state_.counters.lost.add();
+  backend_.report_loss(LossReport{std::move(reason), {PageRun{page, 1}}, 1});
+}
+
+// The whole run is marked first and punched in one call; a page in somebody's hands is come back to.
+void FaultServer::discard(PageRun run) {
+  PageRun begun{run.first, 0};
+  bool resident = false;
+  for (PageNumber page = run.first; page < run.end(); ++page) {
+    std::optional<PageState> before = begin_discard(page);
+    if (before) {
+      resident = resident || (*before != PageState::kRemote && *before != PageState::kAbsent);
+      ++begun.count;
+      continue;
+    }
+    finish_discard(begun, resident);
+    pending_discards_.push_back({page, 1});
+    waiting_soon_ = true;
+    begun = PageRun{page + 1, 0};
+    resident = false;
+  }
+  finish_discard(begun, resident);
+}
+
+std::optional<PageState> FaultServer::begin_discard(PageNumber page) {
+  std::optional<PageState> before = state_.table.begin_discard(page);
+  if (!before || *before == PageState::kAbsent) return before;
+  state_.counters.discarded.add();
+  if (*before == PageState::kRemote) state_.remote_pages.fetch_sub(1);
+  if (*before != PageState::kRemote) ++discarded_resident_;
+  if (state_.table.get(page).held) state_.mark_discards(page);
+  return before;
+}
+
+void FaultServer::finish_discard(PageRun run, bool resident) {
+  if (run.count == 0) return;
+  if (resident) HEC_CHECK(state_.memory.punch(run).ok());
+  for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
+  state_.budget.give(std::exchange(discarded_resident_, 0));  // after the punch: the count is never too low
+}
+
+}  // namespace hecaton

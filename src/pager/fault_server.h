@@ -1,0 +1,109 @@
+// The life of a page fault. What an event means is decided by the page table:
+//
+//   Absent    a page of zeros, no traffic
+//   Remote    a demand read from the donor that has the page; the answer is checked, put in place, and wakes
+//   Fetching  nothing: whoever fetches it wakes
+//   Clean     a write: Dirty, then un-protect.  A first touch of a prefetched page: map it, and fetch further ahead
+//   Leaving   a write: take it back, no traffic
+//   resident and yet "missing": a late message; wake, change nothing (invariant 6)
+//
+// One thread. Allocates nothing after construction, never waits: what cannot be done now is deferred and tried again
+// by retry_deferred(). The network and the kernel are behind interfaces, so that tests can play both.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "pager/pager_state.h"
+#include "residency/prefetcher.h"
+#include "wire/frame.h"
+
+namespace hecaton {
+
+struct Fault {
+  enum class Kind : uint8_t { kMissing, kMinor, kWriteProtected };
+  PageNumber page;
+  Kind kind = Kind::kMissing;
+  bool write = false;
+  int64_t since_ns = 0;
+};
+
+// Where demand reads go and prefetch windows are queued, and who is told that memory is lost.
+class FaultBackend {
+ public:
+  virtual ~FaultBackend() = default;
+  // Asks the donor of `page` for it; the answer comes to FaultServer::on_read_reply with `slot`. False: the donor is
+  // lost (and has been reported).
+  virtual bool start_read(PageNumber page, uint32_t slot) = 0;
+  virtual void prefetch(const PrefetchWindow& window) = 0;
+  virtual void wake_evictor() = 0;
+  virtual void report_loss(LossReport report) = 0;
+};
+
+class FaultServer {
+ public:
+  FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend);
+
+  void handle(const Fault& fault);
+  // The guest's process discards these pages (balloon, free page reporting): they become Absent.
+  void discard(PageRun run);
+  // An answer from the donor that `slot` was sent to. Error: the donor broke the protocol.
+  Result<void> on_read_reply(uint64_t slot, wire::Status status, std::span<const std::byte> body);
+  // Tries again what was deferred. True if something still waits for another thread's kernel call to end (try again
+  // soon); what waits for budget only is tried again after the evictor's wake.
+  bool retry_deferred();
+
+  bool waiting_for_budget() const { return waiting_for_budget_; }
+  size_t reads_in_flight() const { return kSlots - free_slots_.size(); }
+  uint64_t prefetch_used_pages() const { return prefetch_used_.load(); }
+  bool guest_gone() const { return guest_gone_; }
+
+ private:
+  static constexpr size_t kSlots = 256;
+  static constexpr size_t kMaxDeferred = 16384;
+  static constexpr int kMaxAttempts = 3;
+  static constexpr int64_t kHolePatienceNs = 1'000'000'000;
+
+  struct Slot {
+    Fault fault;
+    int attempts = 0;
+    bool used = false;
+  };
+  enum class Outcome : uint8_t { kDone, kDefer, kDeferForBudget };
+
+  Outcome try_serve(const Fault& fault);
+  Outcome fill_with_zeros(const Fault& fault);
+  Outcome fetch(const Fault& fault);
+  Outcome make_writable(const Fault& fault, PageStatus status);
+  Outcome map_resident(const Fault& fault, PageStatus status);
+  Outcome settle_late(const Fault& fault);
+  void install(Slot& slot, uint32_t index, const std::byte* bytes);
+  bool replace_foreign_page(const Fault& fault, const std::byte* bytes);
+  const char* defect_of(const Slot& slot, const wire::PageSetView& pages) const;
+  void finish(const Fault& fault);
+  void defer(const Fault& fault, Outcome outcome);
+  void free_slot(uint32_t index);
+  void lose(PageNumber page, std::string reason);
+  std::optional<PageState> begin_discard(PageNumber page);
+  void finish_discard(PageRun run, bool resident);
+
+  PagerState& state_;
+  Prefetcher prefetcher_;
+  FaultBackend& backend_;
+  std::array<Slot, kSlots> slots_;
+  std::vector<uint32_t> free_slots_;
+  std::vector<Fault> deferred_;
+  std::vector<Fault> retrying_;
+  std::vector<PageRun> pending_discards_;
+  std::vector<PageRun> retrying_discards_;
+  uint64_t discarded_resident_ = 0;
+  bool wake_everything_ = false;
+  bool waiting_for_budget_ = false;
+  bool waiting_soon_ = false;
+  bool guest_gone_ = false;
+  std::atomic<uint64_t> prefetch_used_{0};
+};
+
+}  // namespace hecaton

@@ -1,0 +1,145 @@
+// The three threads of a pager. Each owns its logic object and its connection to every donor.
+//
+// Stopping: raise `stop`, nudge every loop, join. A loop ends by itself when memory is lost.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "base/guarded.h"
+#include "os/poller.h"
+#include "pager/evictor.h"
+#include "pager/fault_server.h"
+#include "pager/loss.h"
+#include "pager/prefetch_worker.h"
+#include "store/donor_pool.h"
+
+namespace hecaton {
+
+class EvictLoop;
+class PrefetchLoop;
+
+// What all loops need.
+struct LoopContext {
+  PagerState& state;
+  DonorPool& pool;
+  LossLatch& loss;
+  std::atomic<bool>& stop;
+
+  bool ended() const { return stop.load() || loss.happened(); }
+  void donor_lost(size_t donor, const Error& error) { loss.report(loss_of_donor(state, pool, donor, error)); }
+};
+
+// Lets other threads get a sleeping loop's attention, and costs them nothing while it is awake.
+class Nudge {
+ public:
+  static Result<Nudge> create();
+  void operator()() {
+    if (asleep_->exchange(false)) flag_.raise();
+  }
+  void always() { flag_.raise(); }
+  // The loop: announce sleep, look once more whether there is work, then wait on fd().
+  void about_to_sleep() { asleep_->store(true); }
+  void awake() {
+    asleep_->store(false);
+    flag_.clear();
+  }
+  int fd() const { return flag_.fd(); }
+
+ private:
+  explicit Nudge(WakeFlag flag) : flag_(std::move(flag)), asleep_(std::make_unique<std::atomic<bool>>(false)) {}
+  WakeFlag flag_;
+  std::unique_ptr<std::atomic<bool>> asleep_;
+};
+
+class FaultLoop final : public FaultBackend {
+ public:
+  static Result<std::unique_ptr<FaultLoop>> create(LoopContext context, const Userfaultfd& uffd, RemoteAddress base,
+                                                   Prefetcher prefetcher, EvictLoop& evict, PrefetchLoop& prefetch);
+  void run();
+  Nudge& nudge() { return nudge_; }
+  uint64_t prefetch_used_pages() const { return server_.prefetch_used_pages(); }
+
+  bool start_read(PageNumber page, uint32_t slot) override;
+  void prefetch(const PrefetchWindow& window) override;
+  void wake_evictor() override;
+  void report_loss(LossReport report) override;
+
+ private:
+  FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher, EvictLoop& evict,
+            PrefetchLoop& prefetch, Poller poller, Nudge nudge);
+  bool read_faults();
+  bool read_replies();
+  void sleep();
+
+  LoopContext context_;
+  const Userfaultfd& uffd_;
+  const RemoteAddress base_;
+  FaultServer server_;
+  EvictLoop& evict_;
+  PrefetchLoop& prefetch_;
+  Poller poller_;
+  Nudge nudge_;
+  std::vector<uint32_t> outstanding_;    // demand reads, by donor
+  std::vector<size_t> waiting_donors_;   // those with any
+  size_t losing_donor_ = 0;              // whose reply is being looked at
+};
+
+class EvictLoop final : public EvictionBackend {
+ public:
+  static Result<std::unique_ptr<EvictLoop>> create(LoopContext context);
+  void run();
+  Nudge& nudge() { return nudge_; }
+  void set_fault_nudge(Nudge* nudge) { fault_nudge_ = nudge; }
+
+  void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
+                  std::span<const iovec> pages) override;
+  void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
+  void wake_fault_thread() override;
+
+ private:
+  EvictLoop(LoopContext context, Poller poller, Nudge nudge);
+  bool start_batches();
+  void read_replies(int timeout_ms);
+  bool idle() const;
+
+  static constexpr uint64_t kDiscardId = UINT64_MAX;
+  LoopContext context_;
+  Evictor evictor_;
+  Poller poller_;
+  Nudge nudge_;
+  Nudge* fault_nudge_ = nullptr;
+  std::array<epoll_event, 64> events_;
+};
+
+class PrefetchLoop final : public PrefetchBackend {
+ public:
+  static Result<std::unique_ptr<PrefetchLoop>> create(LoopContext context);
+  void run();
+  Nudge& nudge() { return nudge_; }
+  // From the fault thread; a window that finds no place in the queue is dropped.
+  void offer(const PrefetchWindow& window);
+
+  bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
+
+ private:
+  PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
+  bool take(PrefetchWindow* window);
+  bool queue_empty() const;
+  void read_replies(int timeout_ms);
+
+  struct Queue {
+    std::array<PrefetchWindow, 32> windows;
+    size_t first = 0, count = 0;
+  };
+  LoopContext context_;
+  PrefetchWorker worker_;
+  Poller poller_;
+  Nudge nudge_;
+  Guarded<Queue> queue_;
+  std::array<epoll_event, 64> events_;
+};
+
+}  // namespace hecaton

@@ -1,0 +1,160 @@
+#include "pager/pager.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include <thread>
+
+#include "pager/loops.h"
+
+namespace hecaton {
+namespace {
+
+// Signals belong to the threads of the program that hosts the pager.
+std::thread start_thread(const char* name, std::function<void()> body) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::thread thread(std::move(body));
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_setname_np(thread.native_handle(), name);
+  return thread;
+}
+
+}  // namespace
+
+// Members in the order that makes destruction right: loops go before what they use.
+class Pager::Impl {
+ public:
+  Impl(PagerConfig the_config, int the_memfd, Mapping view, OwnedFd the_table_fd, Mapping the_table_map,
+       std::unique_ptr<DonorPool> the_pool)
+      : config(std::move(the_config)),
+        memfd(the_memfd),
+        own_view(std::move(view)),
+        table_fd(std::move(the_table_fd)),
+        table_map(std::move(the_table_map)),
+        pool(std::move(the_pool)),
+        loss(config.on_loss) {}
+
+  std::span<PageTable::Word> words() {
+    return {reinterpret_cast<PageTable::Word*>(table_map.data()), pages_in(config.region_bytes)};
+  }
+
+  const PagerConfig config;
+  const int memfd;
+  Mapping own_view;
+  OwnedFd table_fd;
+  Mapping table_map;
+  std::unique_ptr<DonorPool> pool;
+  LossLatch loss;
+  std::atomic<bool> stop{false};
+  Userfaultfd uffd;
+  std::unique_ptr<GuestMemory> memory;
+  std::unique_ptr<PagerState> state;
+  std::unique_ptr<EvictLoop> evict;
+  std::unique_ptr<PrefetchLoop> prefetch;
+  std::unique_ptr<FaultLoop> fault;
+  std::vector<std::thread> threads;
+};
+
+Pager::Pager(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Pager::~Pager() { stop(); }
+
+Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std::string* problem) {
+  HEC_CHECK(config.region_bytes > 0 && config.region_bytes % kPageBytes == 0);
+  HEC_CHECK(config.local_bytes >= PagerConfig::kMinimumLocalBytes);
+  auto pool = HEC_TRY(DonorPool::open(
+      PoolConfig{config.nodes, config.name, config.region_bytes, config.insecure}, problem));
+  const size_t table_bytes = pages_in(config.region_bytes) * PageTable::kBytesPerPage;
+  auto explain = [&](auto result) {
+    if (!result.ok()) *problem = result.error().describe();
+    return result;
+  };
+  Mapping own_view = HEC_TRY(explain(Mapping::shared(memfd, config.region_bytes)));
+  // The host's own memory limit is about what the pager needs to run, not about the guest's pages.
+  munlock(own_view.data(), own_view.size());
+  OwnedFd table_fd = HEC_TRY(explain(create_memfd("hecaton-page-table", table_bytes)));
+  Mapping table_map = HEC_TRY(explain(Mapping::shared(table_fd.get(), table_bytes)));
+  return std::unique_ptr<Pager>(new Pager(std::make_unique<Impl>(std::move(config), memfd, std::move(own_view),
+                                                                 std::move(table_fd), std::move(table_map),
+                                                                 std::move(pool))));
+}
+
+Result<void> Pager::attach(Userfaultfd uffd, RemoteAddress base, UffdFeatures features) {
+  Impl& impl = *impl_;
+  HEC_CHECK(impl.threads.empty());
+  impl.uffd = std::move(uffd);
+  impl.memory = std::make_unique<UffdGuestMemory>(impl.uffd, base, impl.memfd, impl.own_view.data(),
+                                                  features.continue_wp());
+  impl.state = std::make_unique<PagerState>(impl.words(), impl.config.local_bytes / kPageBytes, *impl.memory);
+  LoopContext context{*impl.state, *impl.pool, impl.loss, impl.stop};
+  impl.evict = HEC_TRY(EvictLoop::create(context));
+  impl.prefetch = HEC_TRY(PrefetchLoop::create(context));
+  Prefetcher prefetcher(impl.state->table.pages(), impl.config.prefetch_pages, impl.config.prefetch_adaptive);
+  impl.fault = HEC_TRY(FaultLoop::create(context, impl.uffd, base, prefetcher, *impl.evict, *impl.prefetch));
+  impl.evict->set_fault_nudge(&impl.fault->nudge());
+  impl.threads.push_back(start_thread("hec-fault", [&impl] { impl.fault->run(); }));
+  impl.threads.push_back(start_thread("hec-prefetch", [&impl] { impl.prefetch->run(); }));
+  impl.threads.push_back(start_thread("hec-evict", [&impl] { impl.evict->run(); }));
+  return {};
+}
+
+void Pager::stop() {
+  Impl& impl = *impl_;
+  impl.stop.store(true);
+  if (impl.fault) impl.fault->nudge().always();
+  if (impl.prefetch) impl.prefetch->nudge().always();
+  if (impl.evict) impl.evict->nudge().always();
+  for (std::thread& thread : impl.threads) thread.join();
+  impl.threads.clear();
+}
+
+std::string Pager::loss() const { return impl_->loss.reason(); }
+
+PagerStats Pager::stats() const {
+  const Impl& impl = *impl_;
+  PagerStats stats{};
+  stats.guest_ram_bytes = impl.config.region_bytes;
+  stats.local_limit_bytes = impl.config.local_bytes / kPageBytes * kPageBytes;
+  stats.table_bytes_per_page = static_cast<double>(PageTable::kBytesPerPage) +
+                               static_cast<double>(PlacementTable::kBytesPerExtent + PagerState::kBytesPerExtent) /
+                                   static_cast<double>(kPagesPerExtent);
+  stats.threads = impl.threads.size();
+  stats.connections = impl.pool->connections();
+  for (size_t i = 0; i < impl.pool->donors(); ++i) {
+    stats.nodes.push_back({impl.pool->url(i).printable(), impl.loss.happened() ? "unknown" : "live",
+                           impl.pool->placement().placed_at(i) * kExtentBytes});
+  }
+  if (!impl.state) return stats;
+  const PagerCounters& counters = impl.state->counters;
+  stats.resident_bytes = impl.state->budget.resident() * kPageBytes;
+  stats.resident_peak_bytes = impl.state->budget.peak() * kPageBytes;
+  int64_t remote = impl.state->remote_pages.load();
+  stats.remote_bytes = remote > 0 ? static_cast<uint64_t>(remote) * kPageBytes : 0;
+  stats.faults = counters.faults.value();
+  stats.faults_zero = counters.faults_zero.value();
+  stats.faults_remote = counters.faults_remote.value();
+  stats.faults_minor = counters.faults_minor.value();
+  stats.faults_protect = counters.faults_protect.value();
+  stats.faults_late = counters.faults_late.value();
+  stats.faults_stalled = counters.faults_stalled.value();
+  stats.prefetched_pages = counters.prefetched.value();
+  stats.prefetch_used_pages = impl.fault ? impl.fault->prefetch_used_pages() : 0;
+  stats.evicted_pages = counters.evicted.value();
+  stats.written_back_pages = counters.written_back.value();
+  stats.zero_pages = counters.zeroed.value();
+  stats.discarded_pages = counters.discarded.value();
+  stats.taken_back_pages = counters.taken_back.value();
+  stats.refetched_pages = counters.refetched.value();
+  stats.lost_pages = counters.lost.value();
+  stats.fault_us_p50 = counters.fault_us.quantile(0.5);
+  stats.fault_us_p90 = counters.fault_us.quantile(0.9);
+  stats.fault_us_p99 = counters.fault_us.quantile(0.99);
+  stats.fault_us_max = counters.fault_us.max();
+  return stats;
+}
+
+}  // namespace hecaton

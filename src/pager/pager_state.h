@@ -1,0 +1,64 @@
+// What the pager's threads share: the table, the budget, the guest's memory, the extents and the counters.
+//
+// Table, budget, placement and counters are safe from any thread. One PagerState lives as long as its pager.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "metrics/counter.h"
+#include "metrics/histogram.h"
+#include "pager/guest_memory.h"
+#include "residency/budget.h"
+#include "residency/page_table.h"
+
+namespace hecaton {
+
+struct PagerCounters {
+  Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
+  Counter taken_back, prefetched, evicted, written_back, zeroed, discarded, rejected_writes, refetched, lost;
+  Histogram fault_us;  // from reading the event to the wake
+};
+
+// Memory that is gone: why, and which pages.
+struct LossReport {
+  std::string reason;          // what happened, where
+  std::vector<PageRun> ranges;  // of the region; empty if none of the guest's pages was there
+  uint64_t pages = 0;
+};
+
+class PagerState {
+ public:
+  PagerState(std::span<PageTable::Word> words, uint64_t limit_pages, GuestMemory& guest_memory)
+      : table(words), budget(limit_pages), memory(guest_memory), discards_(extents_in(words.size())) {}
+
+  PageTable table;
+  Budget budget;
+  GuestMemory& memory;
+  PagerCounters counters;
+  std::atomic<int64_t> remote_pages{0};
+  // A fault waits for free budget: whoever frees some raises `wake_fault_thread`.
+  std::atomic<bool> fault_stalled{false};
+  std::atomic<uint64_t> wasted_triggers{0};
+
+  // Pages of this extent were discarded that donors may still hold; the evictor tells them.
+  void mark_discards(PageNumber page) {
+    discards_[extent_of(page).value].store(true);
+    any_discards_.store(true);
+  }
+  bool take_any_discards() { return any_discards_.exchange(false); }
+  bool any_discards() const { return any_discards_.load(); }
+  bool take_discards(ExtentNumber extent) { return discards_[extent.value].exchange(false); }
+  uint64_t extents() const { return discards_.size(); }
+
+  static constexpr size_t kBytesPerExtent = sizeof(std::atomic<bool>);
+
+ private:
+  std::vector<std::atomic<bool>> discards_;
+  std::atomic<bool> any_discards_{false};
+};
+
+}  // namespace hecaton

@@ -1,0 +1,77 @@
+#include "pager/loops.h"
+
+namespace hecaton {
+namespace {
+
+constexpr uint64_t kNudgeToken = UINT64_MAX;
+
+}  // namespace
+
+Result<std::unique_ptr<PrefetchLoop>> PrefetchLoop::create(LoopContext context) {
+  Poller poller = HEC_TRY(Poller::create());
+  Nudge nudge = HEC_TRY(Nudge::create());
+  HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
+  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.prefetch(i).fd(), EPOLLIN, i));
+  return std::unique_ptr<PrefetchLoop>(new PrefetchLoop(context, std::move(poller), std::move(nudge)));
+}
+
+PrefetchLoop::PrefetchLoop(LoopContext context, Poller poller, Nudge nudge)
+    : context_(context), worker_(context.state, *this), poller_(std::move(poller)), nudge_(std::move(nudge)) {}
+
+void PrefetchLoop::offer(const PrefetchWindow& window) {
+  queue_.with([&](Queue& queue) {
+    if (queue.count == queue.windows.size()) return;
+    queue.windows[(queue.first + queue.count++) % queue.windows.size()] = window;
+  });
+  nudge_();
+}
+
+bool PrefetchLoop::take(PrefetchWindow* window) {
+  return queue_.with([&](Queue& queue) {
+    if (queue.count == 0) return false;
+    *window = queue.windows[queue.first];
+    queue.first = (queue.first + 1) % queue.windows.size();
+    --queue.count;
+    return true;
+  });
+}
+
+bool PrefetchLoop::queue_empty() const {
+  return queue_.with([](const Queue& queue) { return queue.count == 0; });
+}
+
+void PrefetchLoop::run() {
+  while (!context_.ended()) {
+    PrefetchWindow window;
+    while (worker_.has_room() && take(&window)) worker_.start(window);
+    nudge_.about_to_sleep();
+    bool wait = !context_.ended() && (queue_empty() || !worker_.has_room());
+    read_replies(wait ? -1 : 0);
+  }
+}
+
+void PrefetchLoop::read_replies(int timeout_ms) {
+  size_t count = poller_.wait(events_, timeout_ms);
+  for (size_t i = 0; i < count && !context_.ended(); ++i) {
+    const uint64_t donor = events_[i].data.u64;
+    if (donor == kNudgeToken) {
+      nudge_.awake();
+      continue;
+    }
+    auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) {
+      return worker_.on_read_reply(header.request_id, header.status, body);
+    };
+    Result<size_t> frames = context_.pool.prefetch(donor).receive(take);
+    if (!frames.ok()) context_.donor_lost(donor, frames.error());
+  }
+}
+
+bool PrefetchLoop::send_read(uint64_t request, std::span<const PageNumber> pages) {
+  std::optional<size_t> donor = context_.pool.placement().donor_of(extent_of(pages.front()));
+  HEC_CHECK(donor.has_value());  // a Remote page was written to some donor
+  Result<void> sent = context_.pool.prefetch(*donor).send_read(request, pages);
+  if (!sent.ok()) context_.donor_lost(*donor, sent.error());
+  return sent.ok();
+}
+
+}  // namespace hecaton

@@ -1,0 +1,133 @@
+#include "pager/prefetch_worker.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hecaton {
+
+PrefetchWorker::PrefetchWorker(PagerState& state, PrefetchBackend& backend)
+    : state_(state), backend_(backend), requests_(kRequests) {
+  for (Request& request : requests_) request.pages.reserve(kMaxRequestPages);
+  gathered_.reserve(kMaxRequestPages);
+}
+
+void PrefetchWorker::start(const PrefetchWindow& window) {
+  gathered_.clear();
+  for (PageNumber page = window.pages.first; page < window.pages.end(); ++page) {
+    if (!gathered_.empty() &&
+        (gathered_.size() == kMaxRequestPages || extent_of(gathered_.front()) != extent_of(page))) {
+      submit(gathered_, window.trigger);
+    }
+    if (in_flight_ == kRequests) break;
+    if (state_.table.get(page).state != PageState::kRemote) continue;
+    if (!state_.budget.try_take_for_prefetch(1)) break;
+    if (!state_.table.begin_fetch(page)) {
+      state_.budget.give(1);
+      continue;
+    }
+    state_.remote_pages.fetch_sub(1);
+    gathered_.push_back(page);
+  }
+  if (!gathered_.empty()) submit(gathered_, window.trigger);
+}
+
+void PrefetchWorker::submit(std::vector<PageNumber>& pages, PageNumber trigger) {
+  auto request = std::find_if(requests_.begin(), requests_.end(), [](const Request& r) { return !r.used; });
+  HEC_CHECK(request != requests_.end());
+  request->pages.assign(pages.begin(), pages.end());
+  request->trigger = trigger;
+  request->used = true;
+  ++in_flight_;
+  pages.clear();
+  // If the donor is lost the pages stay Fetching: the guest is being stopped, and nobody may read anything wrong.
+  backend_.send_read(static_cast<uint64_t>(request - requests_.begin()), request->pages);
+}
+
+Result<void> PrefetchWorker::on_read_reply(uint64_t number, wire::Status status, std::span<const std::byte> body) {
+  if (number >= kRequests || !requests_[number].used) {
+    return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
+  }
+  Request& request = requests_[number];
+  if (status == wire::Status::kOk) {
+    wire::PageSetView answer = HEC_TRY(wire::PageSetView::decode(body));
+    install(request, answer);
+  } else {
+    for (PageNumber page : request.pages) give_back(page);
+  }
+  request.used = false;
+  --in_flight_;
+  return {};
+}
+
+bool PrefetchWorker::intact(const wire::PageSetView& answer, size_t i, PageNumber page) const {
+  if (answer.present() != answer.size() || i >= answer.size()) return false;
+  wire::PageEntry entry = answer.entry(i);
+  return entry.page == page && entry.version == state_.table.get(page).version &&
+         entry.checksum == wire::page_checksum(answer.present_bytes(i), page, entry.version);
+}
+
+void PrefetchWorker::install(const Request& request, const wire::PageSetView& answer) {
+  PageRun run;
+  const std::byte* run_bytes = nullptr;
+  for (size_t i = 0; i < request.pages.size(); ++i) {
+    const PageNumber page = request.pages[i];
+    const bool good = intact(answer, i, page);
+    const bool joins = good && page != request.trigger && run.count > 0 && run.end() == page;
+    if (!joins && run.count > 0) {
+      install_run(run, run_bytes);
+      run.count = 0;
+    }
+    if (!good) {
+      give_back(page);
+    } else if (page == request.trigger) {
+      install_unmapped(page, answer.present_bytes(i), true);
+    } else if (joins) {
+      ++run.count;
+    } else {
+      run = PageRun{page, 1};
+      run_bytes = answer.present_bytes(i);
+    }
+  }
+  if (run.count > 0) install_run(run, run_bytes);
+}
+
+void PrefetchWorker::install_run(PageRun run, const std::byte* bytes) {
+  while (run.count > 0) {
+    uint64_t done = 0;
+    // Waiters are woken after the table says Clean, so that the event of a woken thread finds a settled page.
+    InstallOutcome outcome = state_.memory.copy(run, bytes, true, false, &done);
+    for (uint64_t i = 0; i < done; ++i) {
+      state_.table.finish_fetch(run.first + i, PageTable::Arrival::kClean);
+      state_.counters.prefetched.add();
+    }
+    if (done > 0) state_.memory.wake({run.first, done});
+    run = PageRun{run.first + done, run.count - done};
+    bytes += done * kPageBytes;
+    if (run.count == 0) return;
+    if (outcome == InstallOutcome::kAlreadyPresent) {
+      install_unmapped(run.first, bytes, false);
+    } else if (done == 0) {
+      give_back(run.first);  // an event must be read first, or the guest is gone
+    } else {
+      continue;
+    }
+    run = PageRun{run.first + 1, run.count - 1};
+    bytes += kPageBytes;
+  }
+}
+
+void PrefetchWorker::install_unmapped(PageNumber page, const std::byte* bytes, bool trigger) {
+  std::memcpy(state_.memory.bytes(page), bytes, kPageBytes);
+  state_.table.finish_fetch(page, trigger ? PageTable::Arrival::kCleanTrigger : PageTable::Arrival::kClean);
+  state_.counters.prefetched.add();
+  state_.memory.wake({page, 1});
+}
+
+void PrefetchWorker::give_back(PageNumber page) {
+  state_.table.abort_fetch(page);
+  state_.remote_pages.fetch_add(1);
+  state_.budget.give(1);
+  state_.memory.wake({page, 1});  // its waiters' events are read and gone: let them fault again
+}
+
+}  // namespace hecaton
