@@ -60,18 +60,24 @@ def is_running(pid):
     return bool(state) and state[0] not in "ZX"
 
 
-def marked_processes(mark):
-    """Living processes that carry the mark."""
+def session_of(pid):
+    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[3]) if len(fields) > 3 else 0
+
+
+def marked_processes(mark, sessions=()):
+    """Living processes that carry the mark, or belong to one of the sessions: without privileges, the environment of
+    a process that forbids dumps cannot be read."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
-            environment = pathlib.Path(f"/proc/{entry}/environ").read_bytes()
+            marked = wanted in pathlib.Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
         except OSError:
-            continue
-        if wanted in environment.split(b"\0") and is_running(entry):
+            marked = False
+        if (marked or session_of(entry) in sessions) and is_running(entry):
             found.append(int(entry))
     return found
 
@@ -174,15 +180,15 @@ class Guest:
 
     def part(self, role):
         """The process id of the pager, the qemu or the embedded donor of this run."""
-        for pid in marked_processes(self.test.mark):
+        for pid in self.test.processes():
             if parent_of(pid) == self.process.pid and role_of(pid) == role:
                 return pid
         raise AssertionError(f"this run has no {role}\n{self.story()}")
 
     def story(self):
         """All that was said, for the message of a failed test."""
-        processes = [f"{pid} {role_of(pid)}" for pid in marked_processes(self.test.mark)]
-        return (f"--- hecaton said:\n{self.errors()[-3000:]}\n--- the guest said:\n{self.serial()[-3000:]}\n"
+        processes = [f"{pid} {role_of(pid)}" for pid in self.test.processes()]
+        return (f"--- hecaton said:\n{self.errors()[-3000:]}\n--- the guest said:\n{self.serial()[-1000:]}\n"
                 f"--- processes: {processes}")
 
 
@@ -210,8 +216,13 @@ class EndToEndTest(unittest.TestCase):
                 donor.kill(signal.SIGTERM)
         self.assert_nothing_left()
 
+    def processes(self):
+        """Every living process of this test."""
+        sessions = {owner.process.pid for owner in self.guests + self.donors if getattr(owner, "process", None)}
+        return marked_processes(self.mark, sessions)
+
     def end_everything(self):
-        for pid in marked_processes(self.mark):
+        for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -222,9 +233,9 @@ class EndToEndTest(unittest.TestCase):
 
     def assert_nothing_left(self):
         try:
-            wait_until("the last process to end", lambda: not marked_processes(self.mark), 20)
+            wait_until("the last process to end", lambda: not self.processes(), 20)
         except TimeoutError:
-            left = [f"{pid} {' '.join(command_line(pid))[:150]}" for pid in marked_processes(self.mark)]
+            left = [f"{pid} {' '.join(command_line(pid))[:150]}" for pid in self.processes()]
             self.fail("processes are left behind:\n" + "\n".join(left) + "\n" + self.stories())
         self.assertEqual([], self.files_left(), "files are left behind")
         self.assertEqual([], self.unix_sockets_left(), "sockets are left behind")
