@@ -1,0 +1,222 @@
+// hecatond: lends this machine's memory to virtual machines on other hosts. Options in, signals in, one DonorServer.
+//
+// Exit status: 0 after SIGTERM or SIGINT, or the end of --parent-fd; 2 usage; 3 this machine cannot do it.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "base/version.h"
+#include "donor/server.h"
+
+namespace hecaton {
+namespace {
+
+constexpr int kUsage = 2;
+constexpr int kMachineCannot = 3;
+constexpr unsigned kMostThreads = 256;
+
+struct Options {
+  std::string size;
+  std::string listen = "127.0.0.1:9999";
+  unsigned threads = 0;
+  bool insecure = false;
+  int parent_fd = -1;
+};
+
+template <typename... Args>
+int fail(int status, fmt::format_string<Args...> text, Args&&... args) {
+  std::string message = fmt::format(text, std::forward<Args>(args)...);
+  fmt::print(stderr, "hecatond: {}\n", message);
+  return status;
+}
+
+void describe(CLI::App& app, Options& options) {
+  app.name("hecatond");
+  app.description("hecatond lends this machine's memory to virtual machines on other hosts.");
+  app.add_option("--size", options.size, "memory to lend: bytes, or a number with K, M, G or T (binary)")
+      ->required()
+      ->type_name("SIZE");
+  app.add_option("--listen", options.listen, "where to serve; port 0 takes any that is free")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  app.add_option("--threads", options.threads,
+                 "threads that serve connections (default: one per processor, at most 16)")
+      ->check(CLI::Range(1u, kMostThreads))
+      ->type_name("N");
+  app.add_flag("--insecure", options.insecure,
+               "allow --listen beyond this machine although nothing is encrypted: anyone on that network\n"
+               "could read and change the memory of guests");
+  app.add_option("--parent-fd", options.parent_fd, "")
+      ->group("");  // hidden: end when that descriptor's other end closes
+  app.set_version_flag("--version", fmt::format("hecatond {}", kVersion));
+  app.footer(
+      "Examples:\n"
+      "  hecatond --size 16G                                    lend 16 GiB to this machine itself, on port 9999\n"
+      "  hecatond --size 64G --listen 10.0.0.7:9999 --insecure  lend 64 GiB on a network of your own, unencrypted\n"
+      "On the host: hecaton run --node 10.0.0.7:9999 ...\n"
+      "HECATON_LOG=info logs the regions that come and go. SIGTERM ends it; VMs that still use it lose that memory.");
+}
+
+// The bytes to lend and where, or the exit status after a message.
+struct Checked {
+  DonorConfig config;
+  int status = 0;
+};
+
+Checked check(const Options& options) {
+  Checked checked;
+  Result<uint64_t> size = parse_size(options.size);
+  if (!size.ok()) {
+    checked.status = fail(kUsage, "--size '{}': {}; for example --size 16G", options.size, size.error().context);
+    return checked;
+  }
+  if (*size < kPageBytes) {
+    checked.status =
+        fail(kUsage, "--size '{}' is less than one page of {} bytes; for example --size 16G", options.size, kPageBytes);
+    return checked;
+  }
+  Result<NodeUrl> listen = parse_listen_address(options.listen);
+  if (!listen.ok()) {
+    checked.status =
+        fail(kUsage, "--listen '{}': {}; for example --listen 127.0.0.1:9999", options.listen, listen.error().context);
+    return checked;
+  }
+  if (!listen->is_loopback() && !options.insecure) {
+    checked.status =
+        fail(kUsage,
+             "--listen {} is reachable from other machines, and traffic is not encrypted yet: anyone on that network "
+             "could read and change guest memory. Listen on 127.0.0.1, or, on a network that is yours alone, add "
+             "--insecure",
+             listen->printable());
+    return checked;
+  }
+  checked.config.lends_bytes = *size;
+  checked.config.listen = *listen;
+  checked.config.threads = options.threads;
+  return checked;
+}
+
+// Guest memory reaches no core dump and no debugger of the same user; connections may be many.
+void prepare_process() {
+  prctl(PR_SET_DUMPABLE, 0);
+  rlimit none{0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
+  signal(SIGPIPE, SIG_IGN);
+}
+
+// Bytes that this machine could give now; 0 if it does not tell.
+uint64_t available_bytes() {
+  std::ifstream file("/proc/meminfo");
+  std::string name;
+  uint64_t kib = 0;
+  while (file >> name >> kib) {
+    if (name == "MemAvailable:") return kib << 10;
+    file.ignore(256, '\n');
+  }
+  return 0;
+}
+
+void warn_if_short_of_memory(uint64_t lends_bytes) {
+  uint64_t available = available_bytes();
+  if (available == 0 || lends_bytes <= available) return;
+  spdlog::warn(
+      "--size {} is more than the {} this machine has available now: when guests fill it, the machine swaps or its "
+      "kernel "
+      "kills this process, and their memory is lost; choose a smaller --size",
+      format_size(lends_bytes), format_size(available));
+}
+
+int explain_start_failure(const Error& error, const NodeUrl& listen) {
+  switch (error.os_error) {
+    case EADDRINUSE:
+      return fail(
+          kMachineCannot,
+          "{} is taken: another program, maybe another hecatond, listens there. Stop that one, or choose another "
+          "port with --listen HOST:PORT",
+          listen.printable());
+    case EADDRNOTAVAIL:
+      return fail(kMachineCannot,
+                  "{} is no address of this machine; 'ip address' lists those it has, choose one with "
+                  "--listen HOST:PORT",
+                  listen.printable());
+    case EACCES:
+      return fail(kMachineCannot,
+                  "no permission to listen on {}: ports below 1024 are root's; choose another with "
+                  "--listen HOST:PORT",
+                  listen.printable());
+    default:
+      return fail(kMachineCannot, "can't serve on {}: {}", listen.printable(), error.describe());
+  }
+}
+
+// Returns when SIGTERM or SIGINT comes, or the other end of parent_fd (if any) is closed.
+void wait_for_the_end(int signals, int parent_fd) {
+  pollfd waiting[2] = {{signals, POLLIN, 0}, {parent_fd, POLLIN, 0}};  // poll ignores a descriptor of -1
+  for (;;) {
+    if (poll(waiting, 2, -1) < 0) continue;
+    if (waiting[0].revents != 0) return;
+    char ignored[64];
+    if (waiting[1].revents != 0 && read(parent_fd, ignored, sizeof ignored) <= 0 && errno != EINTR) return;
+  }
+}
+
+int run(const Options& options) {
+  Checked checked = check(options);
+  if (checked.status != 0) return checked.status;
+  if (options.parent_fd >= 0 && fcntl(options.parent_fd, F_SETFD, FD_CLOEXEC) != 0) {
+    return fail(kUsage, "--parent-fd {}: that descriptor is not open", options.parent_fd);
+  }
+  prepare_process();
+  sigset_t ending;
+  sigemptyset(&ending);
+  sigaddset(&ending, SIGTERM);
+  sigaddset(&ending, SIGINT);
+  sigprocmask(SIG_BLOCK, &ending, nullptr);
+  OwnedFd signals(signalfd(-1, &ending, SFD_CLOEXEC));
+  if (!signals.valid()) return fail(kMachineCannot, "{}", system_error("signalfd").describe());
+
+  warn_if_short_of_memory(checked.config.lends_bytes);
+  Result<std::unique_ptr<DonorServer>> server = DonorServer::start(checked.config);
+  if (!server.ok()) return explain_start_failure(server.error(), checked.config.listen);
+  fmt::print("hecatond: lending {} on {}\n", format_size(checked.config.lends_bytes),
+             server.value()->address().printable());
+  fflush(stdout);
+  wait_for_the_end(signals.get(), options.parent_fd);
+  server.value()->stop();
+  return 0;
+}
+
+}  // namespace
+}  // namespace hecaton
+
+int main(int argc, char** argv) {
+  hecaton::start_log("hecatond");
+  CLI::App app;
+  hecaton::Options options;
+  hecaton::describe(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {
+    return app.exit(asked);  // --help, --version
+  } catch (const CLI::ParseError& error) {
+    return hecaton::fail(hecaton::kUsage, "{}; 'hecatond --help' shows the options", error.what());
+  }
+  return hecaton::run(options);
+}

@@ -1,0 +1,106 @@
+// The memory of one region: page bytes and, beside them, a record per page. Taken from the machine as pages arrive,
+// given back as they are discarded.
+//
+// Threads: any number at once. A page belongs to the stripe of its extent; a stripe's lock guards its bytes and
+// records. Several stripes are locked in ascending order, so holders never wait for each other in a circle.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <shared_mutex>
+#include <span>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "os/memory.h"
+#include "wire/frame.h"
+
+namespace hecaton::donor {
+
+// Which stripes an operation needs.
+class StripeSet {
+ public:
+  static constexpr uint32_t kStripes = 32;
+
+  void add(PageNumber page) { bits_ |= uint32_t{1} << (extent_of(page).value % kStripes); }
+  uint32_t bits() const { return bits_; }
+
+ private:
+  uint32_t bits_ = 0;
+};
+
+struct PageWrite {
+  wire::PageEntry entry;
+  const std::byte* bytes;  // kPageBytes of them, any alignment
+};
+
+class Region {
+ public:
+  // `bytes` is a multiple of kPageBytes. Error: kSystem, the machine gave no address space.
+  static Result<std::unique_ptr<Region>> create(uint64_t bytes);
+
+  uint64_t pages() const { return pages_; }
+  bool contains(PageNumber page) const { return page.value < pages_; }
+  bool contains(PageRun run) const { return run.first.value <= pages_ && run.count <= pages_ - run.first.value; }
+
+  // Pages that it may hold at most; may be raised while in use.
+  void set_limit(uint64_t pages) { limit_ = pages; }
+  uint64_t limit() const { return limit_; }
+  uint64_t used_pages() const { return used_; }
+
+  // While it lives, the pages of its stripes change neither bytes nor record, so that bytes may be sent from where they
+  // lie. Never wait for a peer with one in hand: writers of the stripes wait for it.
+  class View {
+   public:
+    View(const Region& region, StripeSet stripes);
+    ~View();
+    View(const View&) = delete;
+    View& operator=(const View&) = delete;
+
+    // `page` must be of the region and of the stripes.
+    wire::PageEntry entry(PageNumber page) const;
+    const std::byte* bytes(PageNumber page) const;  // of a present page
+
+   private:
+    const Region& region_;
+    const uint32_t stripes_;
+  };
+
+  // Takes all of the pages, each named once and within the region; or none, if that would pass the limit: then false.
+  [[nodiscard]] bool store(std::span<const PageWrite> pages);
+
+  // Forgets the pages of the runs (within the region) and gives their memory back to the machine.
+  void discard(std::span<const PageRun> runs);
+
+ private:
+  struct Record {
+    uint64_t checksum;
+    uint32_t version;
+    uint32_t present;  // 0 or 1: fresh memory says absent
+  };
+  // One page of records is one extent's: it is given back when the extent is empty.
+  static_assert(sizeof(Record) * kPagesPerExtent == kPageBytes);
+
+  Region(uint64_t pages, Mapping bytes, Mapping records, Mapping counts);
+  Record& record(PageNumber page) const { return reinterpret_cast<Record*>(records_.data())[page.value]; }
+  std::byte* place(PageNumber page) const { return bytes_.data() + page.value * kPageBytes; }
+  std::atomic_ref<uint16_t> present_in(ExtentNumber extent) const {
+    return std::atomic_ref<uint16_t>(reinterpret_cast<uint16_t*>(counts_.data())[extent.value]);
+  }
+  bool claim(uint64_t pages);
+  void store_one(const PageWrite& write);
+  void discard_within(ExtentNumber extent, PageRun run);
+  void give_back_empty_records(ExtentNumber extent);
+
+  const uint64_t pages_;
+  Mapping bytes_;
+  Mapping records_;
+  Mapping counts_;  // present pages of each extent, 16 bits; written under the stripe's lock
+  std::atomic<uint64_t> limit_{0};
+  std::atomic<uint64_t> used_{0};
+  mutable std::array<std::shared_mutex, StripeSet::kStripes> stripes_;
+};
+
+}  // namespace hecaton::donor

@@ -1,0 +1,196 @@
+#include "donor/region.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <random>
+#include <thread>
+
+#include "donor/frames_for_tests.h"
+
+namespace hecaton::donor {
+namespace {
+
+using wire::PageState;
+
+std::unique_ptr<Region> make_region(uint64_t bytes, uint64_t limit_pages) {
+  auto region = Region::create(bytes).value();
+  region->set_limit(limit_pages);
+  return region;
+}
+
+struct Source {
+  Bytes bytes;
+  PageWrite write;
+};
+
+Source page_source(PageNumber page, uint32_t version) {
+  Source source{content_of(page, version), {}};
+  uint64_t sum = wire::page_checksum(source.bytes.data(), page, version);
+  source.write = {{page, sum, version, PageState::kPresent}, source.bytes.data()};
+  return source;
+}
+
+bool store(Region& region, std::span<const PageNumber> pages, uint32_t version) {
+  std::vector<Source> sources;
+  std::vector<PageWrite> writes;
+  sources.reserve(pages.size());
+  for (PageNumber page : pages) {
+    sources.push_back(page_source(page, version));
+    writes.push_back(sources.back().write);
+  }
+  return region.store(writes);
+}
+
+bool store(Region& region, PageNumber page, uint32_t version) {
+  return store(region, std::span(&page, 1), version);
+}
+
+Region::View* view_of(const Region& region, PageNumber page, std::optional<Region::View>& place) {
+  StripeSet stripes;
+  stripes.add(page);
+  return &place.emplace(region, stripes);
+}
+
+wire::PageEntry entry_of(const Region& region, PageNumber page) {
+  std::optional<Region::View> place;
+  return view_of(region, page, place)->entry(page);
+}
+
+bool holds(const Region& region, PageNumber page, uint32_t version) {
+  std::optional<Region::View> place;
+  Region::View* view = view_of(region, page, place);
+  wire::PageEntry entry = view->entry(page);
+  return entry.state == PageState::kPresent && entry.version == version &&
+         std::memcmp(view->bytes(page), content_of(page, version).data(), kPageBytes) == 0;
+}
+
+TEST(Region, APageNeverWrittenIsAbsent) {
+  auto region = make_region(8_MiB, 10);
+  EXPECT_EQ(entry_of(*region, PageNumber(3)).state, PageState::kAbsent);
+  EXPECT_EQ(region->used_pages(), 0u);
+}
+
+TEST(Region, AStoredPageComesBackWithItsRecord) {
+  auto region = make_region(8_MiB, 10);
+  ASSERT_TRUE(store(*region, PageNumber(700), 5));
+  EXPECT_TRUE(holds(*region, PageNumber(700), 5));
+  EXPECT_EQ(entry_of(*region, PageNumber(701)).state, PageState::kAbsent);
+  EXPECT_EQ(region->used_pages(), 1u);
+}
+
+TEST(Region, AnOverwrittenPageIsCountedOnce) {
+  auto region = make_region(8_MiB, 1);
+  ASSERT_TRUE(store(*region, PageNumber(1), 1));
+  ASSERT_TRUE(store(*region, PageNumber(1), 2));
+  EXPECT_TRUE(holds(*region, PageNumber(1), 2));
+  EXPECT_EQ(region->used_pages(), 1u);
+}
+
+TEST(Region, AStoreBeyondTheLimitTakesNothingAndKeepsOldVersions) {
+  auto region = make_region(8_MiB, 3);
+  ASSERT_TRUE(store(*region, pages_from(0, 2), 1));
+  EXPECT_FALSE(store(*region, pages_from(0, 4), 2));
+  EXPECT_TRUE(holds(*region, PageNumber(0), 1));
+  EXPECT_EQ(entry_of(*region, PageNumber(2)).state, PageState::kAbsent);
+  EXPECT_EQ(region->used_pages(), 2u);
+  region->set_limit(4);
+  EXPECT_TRUE(store(*region, pages_from(0, 4), 2));
+}
+
+TEST(Region, ADiscardMakesRoomAndTouchesNoNeighbour) {
+  auto region = make_region(8_MiB, 600);
+  ASSERT_TRUE(store(*region, pages_from(100, 600), 1));
+  std::vector<PageRun> runs{{PageNumber(101), 598}};  // three extents, from the middle of one to the middle of another
+  region->discard(runs);
+  EXPECT_EQ(region->used_pages(), 2u);
+  EXPECT_TRUE(holds(*region, PageNumber(100), 1));
+  EXPECT_TRUE(holds(*region, PageNumber(699), 1));
+  EXPECT_EQ(entry_of(*region, PageNumber(300)).state, PageState::kAbsent);
+  EXPECT_TRUE(store(*region, pages_from(101, 598), 2));
+}
+
+TEST(Region, OverlappingAndRepeatedRunsCountOnce) {
+  auto region = make_region(8_MiB, 600);
+  ASSERT_TRUE(store(*region, pages_from(0, 300), 1));
+  std::vector<PageRun> runs{{PageNumber(200), 100}, {PageNumber(0), 250}, {PageNumber(0), 250}, {PageNumber(5), 0}};
+  region->discard(runs);
+  region->discard(runs);
+  EXPECT_EQ(region->used_pages(), 0u);
+}
+
+TEST(Region, RunsThatPassTheEndOrWrapAroundAreNotContained) {
+  auto region = make_region(1_MiB, 1);
+  EXPECT_TRUE(region->contains(PageRun{PageNumber(0), 256}));
+  EXPECT_TRUE(region->contains(PageRun{PageNumber(256), 0}));
+  EXPECT_FALSE(region->contains(PageRun{PageNumber(1), 256}));
+  EXPECT_FALSE(region->contains(PageRun{PageNumber(1), UINT64_MAX}));
+  EXPECT_FALSE(region->contains(PageRun{PageNumber(UINT64_MAX), 2}));
+}
+
+// Bytes of private anonymous memory of this process that are in RAM or swap.
+uint64_t anonymous_bytes() {
+  FILE* file = fopen("/proc/self/smaps_rollup", "r");
+  char line[256];
+  uint64_t kib = 0;
+  while (file && fgets(line, sizeof line, file)) {
+    if (sscanf(line, "Anonymous: %lu kB", &kib) == 1) break;
+  }
+  if (file) fclose(file);
+  return kib << 10;
+}
+
+TEST(Region, AnEmptyRegionCostsAlmostNothingAndADiscardGivesMemoryBack) {
+  uint64_t at_start = anonymous_bytes();
+  auto region = make_region(64_GiB, 1 << 20);
+  EXPECT_LT(anonymous_bytes(), at_start + 1_MiB);
+  for (uint64_t first = 0; first < 16384; first += 256) ASSERT_TRUE(store(*region, pages_from(first, 256), 1));
+  uint64_t filled = anonymous_bytes();
+  EXPECT_GT(filled, at_start + 64_MiB);
+  std::vector<PageRun> half{{PageNumber(0), 8192}};
+  region->discard(half);
+  EXPECT_LT(anonymous_bytes(), filled - 31_MiB);
+  std::vector<PageRun> all{{PageNumber(0), region->pages()}};
+  region->discard(all);
+  EXPECT_LT(anonymous_bytes(), filled - 63_MiB);
+}
+
+// Sanitizers aside, this is what holds the promise that a reply is never torn: a view's pages stand still.
+TEST(Region, ParallelWritersReadersAndDiscardersNeverTearAPage) {
+  auto region = make_region(4_MiB, 1024);
+  std::atomic<bool> torn{false};
+  auto work = [&](unsigned seed) {
+    std::mt19937 random(seed);
+    for (uint32_t round = 1; round <= 400; ++round) {
+      uint64_t first = random() % 1000;
+      std::vector<PageNumber> pages = pages_from(first, 1 + random() % 24);
+      if (round % 8 == 0) {
+        std::vector<PageRun> runs{{pages.front(), pages.size()}};
+        region->discard(runs);
+      } else if (!store(*region, pages, round)) {
+        torn = true;
+      }
+      StripeSet stripes;
+      for (PageNumber page : pages) stripes.add(page);
+      Region::View view(*region, stripes);
+      for (PageNumber page : pages) {
+        wire::PageEntry entry = view.entry(page);
+        if (entry.state == PageState::kAbsent) continue;
+        if (wire::page_checksum(view.bytes(page), page, entry.version) != entry.checksum) torn = true;
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned seed = 1; seed <= 4; ++seed) threads.emplace_back(work, seed);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_FALSE(torn);
+  uint64_t present = 0;
+  for (uint64_t page = 0; page < region->pages(); ++page) {
+    present += entry_of(*region, PageNumber(page)).state == PageState::kPresent;
+  }
+  EXPECT_EQ(region->used_pages(), present);
+}
+
+}  // namespace
+}  // namespace hecaton::donor

@@ -1,0 +1,79 @@
+// The memory server of a donor: `hecatond`, or embedded in a process that needs a donor of its own.
+//
+//   acceptor thread ── connections ──▶ worker threads (epoll; a connection stays with one)
+//                                        └─ regions, by name ── ended ones ──▶ reaper thread (unmaps)
+//
+// Threads: start, stop and destruction by one thread; serve, address and stats by any. All of its own threads block all
+// signals.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "base/result.h"
+#include "donor/reaper.h"
+#include "donor/requests.h"
+#include "donor/worker.h"
+#include "os/poller.h"
+#include "transport/stream.h"
+#include "wire/node_url.h"
+
+namespace hecaton {
+
+struct DonorConfig {
+  uint64_t lends_bytes = 0;                                     // rounded down to pages; at least one
+  NodeUrl listen{.token = {}, .host = "127.0.0.1", .port = 0};  // port 0: any that is free
+  unsigned threads = 0;              // that serve connections; 0: one per processor, at most 16
+  uint64_t max_connections = 16384;  // served at once; more are refused with a text
+  int64_t frame_limit_ms = 10'000;   // for a hello, and for the rest of a frame
+  int64_t stop_limit_ms = 2'000;     // for the replies in flight when it stops
+};
+
+struct DonorStats {
+  uint64_t lends_bytes, reserved_bytes, used_bytes;  // used: page bytes held
+  uint64_t regions, connections;
+  unsigned threads;  // that serve connections
+};
+
+class DonorServer {
+ public:
+  // Listens and serves when it returns. Error: kInvalidArgument (nothing to lend), kUnavailable (the listen address's
+  // name is not known), kSystem with the errno of binding it.
+  static Result<std::unique_ptr<DonorServer>> start(const DonorConfig& config);
+  ~DonorServer();  // stops
+
+  // Where it listens; the port is the real one.
+  const NodeUrl& address() const { return address_; }
+  DonorStats stats() const;
+  // Serves a connection that was made by other means than its listener.
+  void serve(std::unique_ptr<Stream> stream);
+
+  // Takes no more connections or requests, sends the replies in flight (for stop_limit_ms at most), frees all regions.
+  void stop();
+
+ private:
+  DonorServer(const DonorConfig& config, std::unique_ptr<donor::Reaper> reaper, TcpListener listener, Poller poller,
+              WakeFlag wake);
+  Result<void> start_threads(const DonorConfig& config);
+  void accept_connections();
+  // False: the machine has no descriptor or memory for one more; try again later.
+  bool accept_waiting();
+  void warn_of(const Error& error);
+
+  std::unique_ptr<donor::Reaper> reaper_;  // outlives the regions
+  donor::DonorState state_;
+  const NodeUrl address_;
+  std::optional<TcpListener> listener_;  // acceptor thread; until stopped
+  Poller poller_;
+  WakeFlag wake_;
+  std::vector<std::unique_ptr<donor::Worker>> workers_;
+  std::atomic<size_t> next_worker_{0};
+  std::atomic<bool> stopping_{false};
+  int64_t last_warning_ns_ = 0;  // acceptor thread
+  std::thread acceptor_;
+};
+
+}  // namespace hecaton

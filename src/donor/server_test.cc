@@ -1,0 +1,220 @@
+#include "donor/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <random>
+#include <thread>
+
+#include "donor/frames_for_tests.h"
+
+namespace hecaton {
+namespace {
+
+using namespace donor;
+using wire::Operation;
+using wire::Status;
+
+constexpr int64_t kPatienceMs = 60'000;  // far beyond what anything takes; nothing waits for it to pass
+
+// A host's side of a connection, blocking.
+class Host {
+ public:
+  explicit Host(std::unique_ptr<Stream> stream) : stream_(std::move(stream)) {}
+  explicit Host(const DonorServer& server)
+      : Host(connect_tcp(server.address(), Deadline::after_ms(kPatienceMs)).value()) {}
+
+  Result<void> say(const Bytes& bytes) { return send_all(*stream_, bytes, Deadline::after_ms(kPatienceMs)); }
+  Result<Reply> reply() {
+    Deadline by = Deadline::after_ms(kPatienceMs);
+    std::array<std::byte, wire::kHeaderBytes> header;
+    HEC_TRY(receive_all(*stream_, header, by));
+    Reply reply{HEC_TRY(wire::decode_header(header)), {}};
+    reply.body.resize(reply.header.body_bytes);
+    HEC_TRY(receive_all(*stream_, reply.body, by));
+    return reply;
+  }
+  Reply ask(const Bytes& bytes) {
+    EXPECT_TRUE(say(bytes).ok());
+    Result<Reply> answer = reply();
+    EXPECT_TRUE(answer.ok()) << (answer.ok() ? "" : answer.error().describe());
+    return answer.ok() ? std::move(answer).value() : Reply{};
+  }
+  // Whether the donor closes the connection without another byte.
+  bool is_closed() {
+    std::byte one;
+    Result<void> got = receive_all(*stream_, std::span(&one, 1), Deadline::after_ms(kPatienceMs));
+    return !got.ok() && got.error().code == ErrorCode::kClosed;
+  }
+  void open(const std::string& name, uint64_t instance = 7) {
+    EXPECT_EQ(ask(hello_frame(instance)).status(), Status::kOk);
+    EXPECT_EQ(ask(open_frame(region_named(name, 64_MiB, 8_MiB))).status(), Status::kOk);
+  }
+  int fd() const { return stream_->fd(); }
+
+ private:
+  std::unique_ptr<Stream> stream_;
+};
+
+std::unique_ptr<DonorServer> start_server(DonorConfig config = {}) {
+  if (config.lends_bytes == 0) config.lends_bytes = 64_MiB;
+  if (config.threads == 0) config.threads = 2;
+  return DonorServer::start(config).value();
+}
+
+// Returns once `condition` holds.
+template <typename Condition>
+void eventually(Condition condition) {
+  Deadline by = Deadline::after_ms(kPatienceMs);
+  while (!condition()) {
+    ASSERT_FALSE(by.passed());
+    std::this_thread::yield();
+  }
+}
+
+TEST(DonorServer, ServesSeveralConnectionsOfOneVm) {
+  auto server = start_server();
+  Host writer(*server), reader(*server);
+  writer.open("vm");
+  reader.open("vm");
+  EXPECT_EQ(writer.ask(write_frame(1, pages_from(0, 256), 1)).status(), Status::kOk);
+  Reply read = reader.ask(read_frame(1, pages_from(0, 256)));
+  EXPECT_EQ(wire::PageSetView::decode(read.body)->present(), 256u);
+  EXPECT_TRUE(holds_true_pages(read));
+  EXPECT_EQ(server->stats().used_bytes, 1_MiB);
+  EXPECT_EQ(server->stats().threads, 2u);
+}
+
+TEST(DonorServer, ServesAConnectionMadeInProcess) {
+  auto server = start_server();
+  auto [ours, theirs] = in_process_pair().value();
+  server->serve(std::move(theirs));
+  Host host(std::move(ours));
+  host.open("vm");
+  EXPECT_EQ(server->stats().regions, 1u);
+}
+
+TEST(DonorServer, ARegionIsGoneWithItsLastConnection) {
+  auto server = start_server();
+  {
+    Host host(*server);
+    host.open("vm");
+    host.ask(write_frame(1, pages_from(0, 10), 1));
+  }
+  eventually([&] { return server->stats().connections == 0; });
+  EXPECT_EQ(server->stats().regions, 0u);
+  EXPECT_EQ(server->stats().reserved_bytes, 0u);
+}
+
+TEST(DonorServer, AMalformedFrameIsAnsweredEvenWithMuchInputUnread) {
+  auto server = start_server();
+  Host host(*server);
+  Bytes garbage(3'000'000, std::byte{0x41});
+  ASSERT_TRUE(host.say(Bytes(garbage.begin(), garbage.begin() + 100)).ok());
+  (void)host.say(garbage).ok();  // may find the donor gone
+  Result<Reply> reply = host.reply();
+  ASSERT_TRUE(reply.ok());
+  EXPECT_EQ(reply->status(), Status::kMalformed);
+}
+
+TEST(DonorServer, APeerThatOwesBytesIsClosedWhenItsTimeIsUp) {
+  auto server = start_server({.frame_limit_ms = 40});
+  Host silent(*server), partial(*server), good(*server);
+  good.open("vm");
+  partial.open("vm");
+  Bytes frame = read_frame(1, {PageNumber(0)});
+  ASSERT_TRUE(partial.say(Bytes(frame.begin(), frame.end() - 1)).ok());
+  EXPECT_TRUE(silent.is_closed());
+  EXPECT_TRUE(partial.is_closed());
+  EXPECT_EQ(good.ask(read_frame(1, {PageNumber(0)})).status(), Status::kOk);  // idle between frames is no offence
+}
+
+TEST(DonorServer, AHostThatDoesNotReadIsNotReadFromAndOthersAreServed) {
+  auto server = start_server({.threads = 1});
+  Host slow(*server), other(*server);
+  slow.open("vm");
+  other.open("vm");
+  other.ask(write_frame(1, pages_from(0, 256), 1));
+  Bytes request = read_frame(1, pages_from(0, 256));
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(slow.say(request).ok());  // 40 MiB of replies, more than sockets hold
+  for (uint32_t version = 2; version < 6; ++version) {
+    EXPECT_EQ(other.ask(write_frame(1, pages_from(0, 256), version)).status(), Status::kOk);
+  }
+  for (int i = 0; i < 40; ++i) {
+    Result<Reply> reply = slow.reply();
+    ASSERT_TRUE(reply.ok());
+    EXPECT_TRUE(holds_true_pages(*reply));
+  }
+}
+
+TEST(DonorServer, StopSendsTheRepliesInFlightAndFreesRegions) {
+  auto server = start_server();
+  Host host(*server), idle(*server);
+  host.open("vm");
+  idle.open("other");
+  host.ask(write_frame(1, pages_from(0, 256), 1));
+  for (int i = 0; i < 16; ++i) ASSERT_TRUE(host.say(read_frame(1, pages_from(0, 256))).ok());
+  Reply first = host.reply().value();  // some are on their way now
+  std::thread stopper([&] { server->stop(); });
+  int more = 0;
+  for (Result<Reply> reply = host.reply(); reply.ok(); reply = host.reply()) {
+    EXPECT_TRUE(holds_true_pages(*reply));  // those that come are whole
+    ++more;
+  }
+  EXPECT_TRUE(idle.is_closed());
+  stopper.join();
+  EXPECT_EQ(server->stats().regions, 0u);
+  EXPECT_EQ(server->stats().connections, 0u);
+  EXPECT_FALSE(connect_tcp(server->address(), Deadline::after_ms(kPatienceMs)).ok());
+}
+
+TEST(DonorServer, StopDoesNotWaitForAHostThatNeverReads) {
+  auto server = start_server({.stop_limit_ms = 20});
+  Host host(*server);
+  host.open("vm");
+  host.ask(write_frame(1, pages_from(0, 256), 1));
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(host.say(read_frame(1, pages_from(0, 256))).ok());
+  server->stop();
+  EXPECT_EQ(server->stats().regions, 0u);
+}
+
+TEST(DonorServer, NothingToLendIsAnError) {
+  auto server = DonorServer::start({.lends_bytes = 4095});
+  ASSERT_FALSE(server.ok());
+  EXPECT_EQ(server.error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(DonorServer, ATakenPortIsAnErrorWithItsErrno) {
+  auto server = start_server();
+  auto second = DonorServer::start({.lends_bytes = 1_MiB, .listen = server->address()});
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().os_error, EADDRINUSE);
+}
+
+// Many connections hammer one region; every page read is whole and of a version that was written.
+TEST(DonorServer, ParallelConnectionsOnOneRegionNeverSeeATornPage) {
+  auto server = start_server({.threads = 3});
+  std::atomic<int> wrong{0};
+  auto work = [&](unsigned seed) {
+    std::mt19937 random(seed);
+    Host host(*server);
+    host.open("vm");
+    for (uint32_t round = 1; round <= 150; ++round) {
+      uint64_t first = random() % 500;
+      std::vector<PageNumber> pages = pages_from(first, 1 + random() % 64);
+      if (host.ask(write_frame(1, pages, round * 8 + seed)).status() != Status::kOk) ++wrong;
+      if (!holds_true_pages(host.ask(read_frame(1, pages_from(random() % 500, 64))))) ++wrong;
+      if (round % 10 == 0) host.ask(discard_frame(1, {{PageNumber(first), 30}}));
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned seed = 1; seed <= 4; ++seed) threads.emplace_back(work, seed);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+}  // namespace
+}  // namespace hecaton

@@ -1,0 +1,271 @@
+#include "donor/worker.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <new>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "donor/thread.h"
+
+namespace hecaton::donor {
+namespace {
+
+constexpr uint64_t kWakeToken = 0;
+constexpr int64_t kNsPerMs = 1'000'000;
+constexpr int64_t kLingerMs = 1000;
+// Receives in a row from one connection before the others get their turn.
+constexpr int kReceivesPerTurn = 8;
+
+class StreamSink final : public ReplySink {
+ public:
+  explicit StreamSink(Stream& stream) : stream_(stream) {}
+  IoResult send(std::span<const iovec> pieces) override { return stream_.send(pieces); }
+
+ private:
+  Stream& stream_;
+};
+
+}  // namespace
+
+struct Worker::Connection {
+  Connection(DonorState& donor, std::unique_ptr<Stream> taken, size_t in_slot)
+      : stream(std::move(taken)), sink(*stream), session(donor, sink), slot(in_slot) {}
+
+  std::unique_ptr<Stream> stream;
+  StreamSink sink;
+  Session session;
+  const size_t slot;
+  uint32_t interest = EPOLLIN;
+  int64_t deadline_ns = 0;  // 0: none
+  uint64_t deadline_frame = 0;
+  bool ending = false;  // our side is shut; input is thrown away until the peer closes, so that it gets our last reply
+};
+
+Result<std::unique_ptr<Worker>> Worker::start(DonorState& donor, WorkerLimits limits) {
+  Poller poller = HEC_TRY(Poller::create());
+  WakeFlag wake = HEC_TRY(WakeFlag::create());
+  HEC_TRY(poller.add(wake.fd(), EPOLLIN, kWakeToken));
+  std::unique_ptr<Worker> worker(new Worker(donor, limits, std::move(poller), std::move(wake)));
+  worker->thread_ = HEC_TRY(start_thread("donor-worker", [self = worker.get()] { self->run(); }));
+  return worker;
+}
+
+Worker::Worker(DonorState& donor, WorkerLimits limits, Poller poller, WakeFlag wake)
+    : donor_(donor),
+      limits_(limits),
+      poller_(std::move(poller)),
+      wake_(std::move(wake)),
+      scratch_(std::make_unique_for_overwrite<std::byte[]>(kScratchBytes)) {}
+
+Worker::~Worker() {
+  begin_stop();
+  join();
+}
+
+void Worker::begin_stop() {
+  stop_asked_ = true;
+  wake_.raise();
+}
+
+void Worker::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::adopt(std::unique_ptr<Stream> stream) {
+  ++connections_;
+  letters_.with([&](auto& letters) { letters.push_back(std::move(stream)); });
+  wake_.raise();
+}
+
+void Worker::run() {
+  while (!finished()) {
+    serve_events(poller_.wait(events_, wait_ms()));
+    if (deadlines_ && monotonic_ns() >= next_check_ns_) enforce_deadlines();
+  }
+  slots_.clear();  // their regions end on this thread, before the table does
+}
+
+bool Worker::finished() const {
+  return stopping_ && (slots_.size() == free_slots_.size() || monotonic_ns() >= stop_by_ns_);
+}
+
+int Worker::wait_ms() const {
+  int64_t until = deadlines_ ? next_check_ns_ : 0;
+  if (stopping_) until = until == 0 ? stop_by_ns_ : std::min(until, stop_by_ns_);
+  if (until == 0) return -1;
+  return static_cast<int>(std::max<int64_t>(0, (until - monotonic_ns() + kNsPerMs - 1) / kNsPerMs));
+}
+
+void Worker::serve_events(size_t count) {
+  bool woken = false;
+  for (bool demand : {true, false}) {
+    for (size_t i = 0; i < count; ++i) {
+      uint64_t token = events_[i].data.u64;
+      if (token == kWakeToken) {
+        woken = true;
+        continue;
+      }
+      // An event of this round whose connection ended in it is gone with it: slots are filled again only below.
+      Connection* connection = slots_[token - 1].get();
+      if (!connection || (connection->session.role() == wire::Role::kDemand) != demand) continue;
+      serve(*connection, events_[i].events);
+    }
+  }
+  if (woken) take_letters();
+}
+
+void Worker::serve(Connection& connection, uint32_t events) {
+  try {
+    if (connection.ending) {
+      discard_input(connection);
+      return;
+    }
+    if (connection.session.wants_to_send()) {
+      connection.session.flush();
+    } else if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && connection.session.wants_to_receive()) {
+      receive(connection);
+    }
+    settle(connection);
+  } catch (const std::bad_alloc&) {
+    spdlog::warn("connection closed: no memory for its frame");
+    drop(connection);
+  }
+}
+
+void Worker::receive(Connection& connection) {
+  Session& session = connection.session;
+  for (int turn = 0; turn < kReceivesPerTurn && session.wants_to_receive(); ++turn) {
+    std::span<std::byte> space = session.receive_space({scratch_.get(), kScratchBytes});
+    IoResult got = connection.stream->receive(space);
+    if (got.kind == IoResult::Kind::kClosed) session.peer_closed();
+    if (got.kind != IoResult::Kind::kBytes) return;
+    session.received(space.first(got.bytes));
+    if (got.bytes < space.size()) return;  // there was no more
+  }
+}
+
+// After a turn: ends what is over, and waits for the right thing.
+void Worker::settle(Connection& connection) {
+  if (connection.session.over()) {
+    begin_ending(connection);
+    return;
+  }
+  uint32_t interest = connection.session.wants_to_send() ? EPOLLOUT : EPOLLIN;
+  if (interest != connection.interest) {
+    if (!poller_.modify(connection.stream->fd(), interest, connection.slot + 1).ok()) {
+      drop(connection);
+      return;
+    }
+    connection.interest = interest;
+  }
+  set_deadline(connection);
+}
+
+void Worker::begin_ending(Connection& connection) {
+  // With input unread, a plain close makes TCP reset the connection, and the peer may lose the reply that says why.
+  bool nobody_there = connection.session.peer_gone() || shutdown(connection.stream->fd(), SHUT_WR) != 0;
+  if (nobody_there || !poller_.modify(connection.stream->fd(), EPOLLIN, connection.slot + 1).ok()) {
+    drop(connection);
+    return;
+  }
+  connection.ending = true;
+  arm(connection, kLingerMs);
+  discard_input(connection);
+}
+
+void Worker::discard_input(Connection& connection) {
+  for (int turn = 0; turn < kReceivesPerTurn; ++turn) {
+    IoResult got = connection.stream->receive({scratch_.get(), kScratchBytes});
+    if (got.kind == IoResult::Kind::kBytes) continue;
+    // When stopping, a peer that sent nothing more need not be waited for: a plain close loses no reply.
+    if (got.kind == IoResult::Kind::kClosed || stopping_) drop(connection);
+    return;
+  }
+}
+
+void Worker::set_deadline(Connection& connection) {
+  const Session& session = connection.session;
+  if (!session.awaits_rest()) {
+    connection.deadline_ns = 0;
+  } else if (connection.deadline_ns == 0 || connection.deadline_frame != session.frames()) {
+    connection.deadline_frame = session.frames();
+    arm(connection, limits_.frame_ms);
+  }
+}
+
+void Worker::arm(Connection& connection, int64_t ms) {
+  int64_t now = monotonic_ns();
+  connection.deadline_ns = now + ms * kNsPerMs;
+  if (deadlines_) return;
+  deadlines_ = true;
+  next_check_ns_ = now + check_interval_ns();
+}
+
+int64_t Worker::check_interval_ns() const {
+  return std::clamp<int64_t>(limits_.frame_ms / 4, 10, 1000) * kNsPerMs;
+}
+
+void Worker::enforce_deadlines() {
+  int64_t now = monotonic_ns();
+  deadlines_ = false;
+  for (auto& connection : slots_) {
+    if (!connection || connection->deadline_ns == 0) continue;
+    if (connection->deadline_ns <= now) {
+      drop(*connection);
+    } else {
+      deadlines_ = true;
+    }
+  }
+  next_check_ns_ = now + check_interval_ns();
+}
+
+void Worker::take_letters() {
+  wake_.clear();
+  bool stop = stop_asked_;
+  std::vector<std::unique_ptr<Stream>> streams;
+  letters_.with([&](auto& letters) { streams.swap(letters); });
+  for (auto& stream : streams) {
+    if (stop || !add(std::move(stream))) --connections_;
+  }
+  if (stop && !stopping_) stop_serving();
+}
+
+bool Worker::add(std::unique_ptr<Stream> stream) {
+  if (free_slots_.empty()) {
+    free_slots_.push_back(slots_.size());
+    slots_.emplace_back();
+  }
+  size_t slot = free_slots_.back();
+  if (!poller_.add(stream->fd(), EPOLLIN, slot + 1).ok()) return false;
+  free_slots_.pop_back();
+  slots_[slot] = std::make_unique<Connection>(donor_, std::move(stream), slot);
+  set_deadline(*slots_[slot]);
+  return true;
+}
+
+// Ends the life of `connection`.
+void Worker::drop(Connection& connection) {
+  size_t slot = connection.slot;
+  poller_.remove(connection.stream->fd());
+  slots_[slot].reset();
+  free_slots_.push_back(slot);
+  --connections_;
+}
+
+void Worker::stop_serving() {
+  stopping_ = true;
+  stop_by_ns_ = monotonic_ns() + limits_.stop_ms * kNsPerMs;
+  for (auto& connection : slots_) {
+    if (!connection) continue;
+    connection->session.close_when_sent();
+    if (connection->ending) {
+      discard_input(*connection);
+    } else {
+      settle(*connection);
+    }
+  }
+}
+
+}  // namespace hecaton::donor
