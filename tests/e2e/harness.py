@@ -111,7 +111,7 @@ class Donor:
         self.address = ready.group(1)
 
     def _ready(self):
-        return re.search(r"^hecatond: lending \S+ on (\S+)$", self.log(), re.MULTILINE)
+        return re.search(r"^hecatond: lending .+ on (\S+)$", self.log(), re.MULTILINE)
 
     def log(self):
         return read_text(self.log_path)
