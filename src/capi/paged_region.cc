@@ -1,0 +1,72 @@
+#include "capi/paged_region.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/random.h"
+
+namespace hecaton {
+namespace {
+
+void say_and_abort(const LossReport& loss) {
+  fmt::print(stderr, "hecaton: paged memory is lost, this process cannot go on: {} ({} pages)\n", loss.reason,
+             loss.pages);
+  abort();
+}
+
+Result<std::unique_ptr<DonorServer>> start_embedded_donor(uint64_t bytes) {
+  DonorConfig config;
+  config.lends_bytes = extents_in(pages_in(bytes)) * kExtentBytes;
+  config.threads = 1;
+  return DonorServer::start(config);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config, std::string* problem) {
+  auto explain = [&](auto result) {
+    if (!result.ok()) *problem = result.error().describe();
+    return result;
+  };
+  std::unique_ptr<PagedRegion> region(new PagedRegion());
+  const uint64_t bytes = pages_in(config.bytes) * kPageBytes;
+  UffdFeatures features = HEC_TRY(explain(Userfaultfd::probe()));
+  if (!features.enough_for_memory_mode()) {
+    *problem = "this kernel's userfaultfd lacks minor faults or write protection for shared memory; Linux 5.19 has them";
+    return Error{ErrorCode::kUnsupported, 0, "userfaultfd features"};
+  }
+  Userfaultfd uffd = HEC_TRY(explain(Userfaultfd::create()));
+  region->memfd_ = HEC_TRY(explain(create_memfd("hecaton-region", bytes)));
+  PagerConfig pager;
+  pager.name = fmt::format("region-{}-{:x}", getpid(), random_id());
+  pager.region_bytes = bytes;
+  pager.local_bytes = std::min(config.local_bytes, std::max(bytes, PagerConfig::kMinimumLocalBytes));
+  pager.prefetch_pages = config.prefetch_pages;
+  pager.nodes = config.nodes;
+  pager.insecure = true;
+  pager.on_loss = config.on_loss ? config.on_loss : say_and_abort;
+  if (pager.nodes.empty()) {
+    region->donor_ = HEC_TRY(explain(start_embedded_donor(bytes)));
+    pager.nodes.push_back(region->donor_->address());
+  }
+  region->pager_ = HEC_TRY(Pager::create(std::move(pager), region->memfd_.get(), problem));
+  region->user_view_ = HEC_TRY(explain(Mapping::shared(region->memfd_.get(), bytes)));
+  madvise(region->data(), bytes, MADV_DONTFORK);  // a child would read zeros from what is remote
+  const RemoteAddress base{reinterpret_cast<uint64_t>(region->data())};
+  HEC_TRY(explain(uffd.register_range(base, bytes)));
+  HEC_TRY(explain(region->pager_->attach(std::move(uffd), base, features)));
+  return region;
+}
+
+PagedRegion::~PagedRegion() {
+  user_view_ = Mapping();
+  pager_.reset();
+  donor_.reset();
+}
+
+}  // namespace hecaton

@@ -1,0 +1,44 @@
+// Paged memory in this process: what the C interface and the benches stand on. One region: a memfd mapped twice (once for
+// the user, once for the pager), a userfaultfd on the user's mapping, a pager, and an embedded donor if none is named.
+//
+// open and destruction: any thread, with nobody else touching the region.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "donor/server.h"
+#include "os/memory.h"
+#include "os/userfaultfd.h"
+#include "pager/pager.h"
+
+namespace hecaton {
+
+struct PagedRegionConfig {
+  uint64_t bytes = 0;
+  uint64_t local_bytes = 0;
+  std::vector<NodeUrl> nodes;     // empty: an embedded donor
+  uint64_t prefetch_pages = 64;   // 0: off
+  std::function<void(const LossReport&)> on_loss;  // default: say it and abort
+};
+
+class PagedRegion {
+ public:
+  static Result<std::unique_ptr<PagedRegion>> open(PagedRegionConfig config, std::string* problem);
+  ~PagedRegion();
+
+  std::byte* data() const { return user_view_.data(); }
+  size_t size() const { return user_view_.size(); }
+  PagerStats stats() const { return pager_->stats(); }
+  int memfd() const { return memfd_.get(); }
+
+ private:
+  PagedRegion() = default;
+  OwnedFd memfd_;
+  std::unique_ptr<DonorServer> donor_;
+  std::unique_ptr<Pager> pager_;
+  Mapping user_view_;  // goes first: after it no fault can come
+};
+
+}  // namespace hecaton
