@@ -26,11 +26,11 @@ from_caller() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$caller_d
 
 # run_logged LOG COMMAND...: silent while it works, the end of the log when it does not.
 run_logged() {
-  local log=$1
+  local log=$1 status=0
   shift
   mkdir -p "$(dirname "$log")"
-  if "$@" >"$log" 2>&1 </dev/null; then return 0; fi
-  local status=$?
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  [[ $status -eq 0 ]] && return 0
   warn "failed with status $status: $*"
   tail -n 40 "$log" >&2
   warn "the whole log: $log"
