@@ -84,10 +84,12 @@ def marked_processes(mark, sessions=()):
 
 def role_of(pid):
     """supervisor, pager, donor, qemu, or the program's name."""
-    arguments = command_line(pid)
+    arguments = command_line(pid) + [""]
     program = os.path.basename(arguments[0])
-    if program == "hecaton" and len(arguments) > 1:
-        return {"run": "supervisor", "internal-pager": "pager"}.get(arguments[1], arguments[1])
+    if arguments[1] == "internal-pager":  # started as /proc/self/exe
+        return "pager"
+    if program == "hecaton":
+        return "supervisor" if arguments[1] == "run" else "hecaton"
     if program == "hecatond":
         return "donor"
     return "qemu" if program.startswith("qemu-system") else program
