@@ -136,7 +136,7 @@ uint64_t available_bytes() {
 void warn_if_short_of_memory(uint64_t lends_bytes) {
   uint64_t available = available_bytes();
   if (available == 0 || lends_bytes <= available) return;
-  spdlog::warn(
+  event_log().warn(
       "--size {} is more than the {} this machine has available now: when guests fill it, the machine swaps or its "
       "kernel "
       "kills this process, and their memory is lost; choose a smaller --size",

@@ -51,7 +51,7 @@ std::variant<RegionTable::Attachment, Refusal> RegionTable::create(Table& table,
   Slot* kept = slot.get();
   table.slots.emplace(wanted.name, std::move(slot));
   table.reserved_pages += reserve;
-  spdlog::info("region opened: name='{}' size='{}' reserved='{}'", wanted.name, format_size(wanted.region_bytes),
+  event_log().info("region opened: name='{}' size='{}' reserved='{}'", wanted.name, format_size(wanted.region_bytes),
                format_size(reserve * kPageBytes));
   return Attachment(this, kept);
 }
@@ -99,7 +99,7 @@ void RegionTable::detach(Slot* slot) {
   std::unique_ptr<Region> ended = table_.with([&](Table& table) -> std::unique_ptr<Region> {
     if (--slot->attachments != 0) return nullptr;
     table.reserved_pages -= slot->region->limit();
-    spdlog::info("region closed: name='{}' held='{}'", slot->name,
+    event_log().info("region closed: name='{}' held='{}'", slot->name,
                  format_size(slot->region->used_pages() * kPageBytes));
     std::unique_ptr<Region> region = std::move(slot->region);
     table.slots.erase(table.slots.find(slot->name));

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <optional>
+#include <memory>
 
 #include "donor/frames_for_tests.h"
 
@@ -14,12 +14,12 @@ using testing::HasSubstr;
 using wire::Status;
 using Attachment = RegionTable::Attachment;
 
-std::optional<Attachment> granted(std::variant<Attachment, Refusal> outcome) {
+std::unique_ptr<Attachment> granted(std::variant<Attachment, Refusal> outcome) {
   if (auto* refusal = std::get_if<Refusal>(&outcome)) {
     ADD_FAILURE() << refusal->text;
-    return std::nullopt;
+    return nullptr;
   }
-  return std::optional<Attachment>(std::move(std::get<Attachment>(outcome)));
+  return std::make_unique<Attachment>(std::move(std::get<Attachment>(outcome)));
 }
 
 Refusal refused(std::variant<Attachment, Refusal> outcome) {
@@ -112,7 +112,7 @@ TEST(RegionTable, AJoinMayRaiseTheReservationButNeverLowersIt) {
 TEST(RegionTable, EndedRegionsAreBuriedOutsideTheTable) {
   std::vector<std::unique_ptr<Region>> buried;
   RegionTable table(16_MiB, [&](std::unique_ptr<Region> region) { buried.push_back(std::move(region)); });
-  granted(table.open(region_named("a", 1_MiB, 1_MiB), 1)).reset();
+  granted(table.open(region_named("a", 1_MiB, 1_MiB), 1));
   ASSERT_EQ(buried.size(), 1u);
   EXPECT_EQ(table.usage().free_bytes(), 16_MiB);
 }

@@ -123,7 +123,7 @@ void DonorServer::warn_of(const Error& error) {
   int64_t now = monotonic_ns();
   if (last_warning_ns_ != 0 && now - last_warning_ns_ < kWarnEveryNs) return;
   last_warning_ns_ = now;
-  spdlog::warn("new connections must wait: {} ({} connections served); raise the limit of open files (ulimit -n)",
+  event_log().warn("new connections must wait: {} ({} connections served); raise the limit of open files (ulimit -n)",
                error.describe(), state_.connections.load());
 }
 

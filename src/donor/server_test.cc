@@ -2,14 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 
 #include <random>
 #include <thread>
 
-#include "donor/frames_for_tests.h"
+#include "donor/host_for_tests.h"
 
 namespace hecaton {
 namespace {
@@ -18,66 +15,15 @@ using namespace donor;
 using wire::Operation;
 using wire::Status;
 
-constexpr int64_t kPatienceMs = 60'000;  // far beyond what anything takes; nothing waits for it to pass
-
-// A host's side of a connection, blocking.
-class Host {
- public:
-  explicit Host(std::unique_ptr<Stream> stream) : stream_(std::move(stream)) {}
-  explicit Host(const DonorServer& server)
-      : Host(connect_tcp(server.address(), Deadline::after_ms(kPatienceMs)).value()) {}
-
-  Result<void> say(const Bytes& bytes) { return send_all(*stream_, bytes, Deadline::after_ms(kPatienceMs)); }
-  Result<Reply> reply() {
-    Deadline by = Deadline::after_ms(kPatienceMs);
-    std::array<std::byte, wire::kHeaderBytes> header;
-    HEC_TRY(receive_all(*stream_, header, by));
-    Reply reply{HEC_TRY(wire::decode_header(header)), {}};
-    reply.body.resize(reply.header.body_bytes);
-    HEC_TRY(receive_all(*stream_, reply.body, by));
-    return reply;
-  }
-  Reply ask(const Bytes& bytes) {
-    EXPECT_TRUE(say(bytes).ok());
-    Result<Reply> answer = reply();
-    EXPECT_TRUE(answer.ok()) << (answer.ok() ? "" : answer.error().describe());
-    return answer.ok() ? std::move(answer).value() : Reply{};
-  }
-  // Whether the donor closes the connection without another byte.
-  bool is_closed() {
-    std::byte one;
-    Result<void> got = receive_all(*stream_, std::span(&one, 1), Deadline::after_ms(kPatienceMs));
-    return !got.ok() && got.error().code == ErrorCode::kClosed;
-  }
-  void open(const std::string& name, uint64_t instance = 7) {
-    EXPECT_EQ(ask(hello_frame(instance)).status(), Status::kOk);
-    EXPECT_EQ(ask(open_frame(region_named(name, 64_MiB, 8_MiB))).status(), Status::kOk);
-  }
-  int fd() const { return stream_->fd(); }
-
- private:
-  std::unique_ptr<Stream> stream_;
-};
-
 std::unique_ptr<DonorServer> start_server(DonorConfig config = {}) {
   if (config.lends_bytes == 0) config.lends_bytes = 64_MiB;
   if (config.threads == 0) config.threads = 2;
   return DonorServer::start(config).value();
 }
 
-// Returns once `condition` holds.
-template <typename Condition>
-void eventually(Condition condition) {
-  Deadline by = Deadline::after_ms(kPatienceMs);
-  while (!condition()) {
-    ASSERT_FALSE(by.passed());
-    std::this_thread::yield();
-  }
-}
-
 TEST(DonorServer, ServesSeveralConnectionsOfOneVm) {
   auto server = start_server();
-  Host writer(*server), reader(*server);
+  Host writer(server->address()), reader(server->address());
   writer.open("vm");
   reader.open("vm");
   EXPECT_EQ(writer.ask(write_frame(1, pages_from(0, 256), 1)).status(), Status::kOk);
@@ -100,7 +46,7 @@ TEST(DonorServer, ServesAConnectionMadeInProcess) {
 TEST(DonorServer, ARegionIsGoneWithItsLastConnection) {
   auto server = start_server();
   {
-    Host host(*server);
+    Host host(server->address());
     host.open("vm");
     host.ask(write_frame(1, pages_from(0, 10), 1));
   }
@@ -111,7 +57,7 @@ TEST(DonorServer, ARegionIsGoneWithItsLastConnection) {
 
 TEST(DonorServer, AMalformedFrameIsAnsweredEvenWithMuchInputUnread) {
   auto server = start_server();
-  Host host(*server);
+  Host host(server->address());
   Bytes garbage(3'000'000, std::byte{0x41});
   ASSERT_TRUE(host.say(Bytes(garbage.begin(), garbage.begin() + 100)).ok());
   (void)host.say(garbage).ok();  // may find the donor gone
@@ -122,7 +68,7 @@ TEST(DonorServer, AMalformedFrameIsAnsweredEvenWithMuchInputUnread) {
 
 TEST(DonorServer, APeerThatOwesBytesIsClosedWhenItsTimeIsUp) {
   auto server = start_server({.frame_limit_ms = 40});
-  Host silent(*server), partial(*server), good(*server);
+  Host silent(server->address()), partial(server->address()), good(server->address());
   good.open("vm");
   partial.open("vm");
   Bytes frame = read_frame(1, {PageNumber(0)});
@@ -134,7 +80,7 @@ TEST(DonorServer, APeerThatOwesBytesIsClosedWhenItsTimeIsUp) {
 
 TEST(DonorServer, AHostThatDoesNotReadIsNotReadFromAndOthersAreServed) {
   auto server = start_server({.threads = 1});
-  Host slow(*server), other(*server);
+  Host slow(server->address()), other(server->address());
   slow.open("vm");
   other.open("vm");
   other.ask(write_frame(1, pages_from(0, 256), 1));
@@ -152,7 +98,7 @@ TEST(DonorServer, AHostThatDoesNotReadIsNotReadFromAndOthersAreServed) {
 
 TEST(DonorServer, StopSendsTheRepliesInFlightAndFreesRegions) {
   auto server = start_server();
-  Host host(*server), idle(*server);
+  Host host(server->address()), idle(server->address());
   host.open("vm");
   idle.open("other");
   host.ask(write_frame(1, pages_from(0, 256), 1));
@@ -173,7 +119,7 @@ TEST(DonorServer, StopSendsTheRepliesInFlightAndFreesRegions) {
 
 TEST(DonorServer, StopDoesNotWaitForAHostThatNeverReads) {
   auto server = start_server({.stop_limit_ms = 20});
-  Host host(*server);
+  Host host(server->address());
   host.open("vm");
   host.ask(write_frame(1, pages_from(0, 256), 1));
   for (int i = 0; i < 40; ++i) ASSERT_TRUE(host.say(read_frame(1, pages_from(0, 256))).ok());
@@ -200,7 +146,7 @@ TEST(DonorServer, ParallelConnectionsOnOneRegionNeverSeeATornPage) {
   std::atomic<int> wrong{0};
   auto work = [&](unsigned seed) {
     std::mt19937 random(seed);
-    Host host(*server);
+    Host host(server->address());
     host.open("vm");
     for (uint32_t round = 1; round <= 150; ++round) {
       uint64_t first = random() % 500;

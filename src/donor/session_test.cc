@@ -70,7 +70,6 @@ constexpr uint64_t kLends = 8_MiB;
 
 class SessionTest : public testing::Test {
  protected:
-  void SetUp() override { spdlog::set_level(spdlog::level::warn); }
   // A connection with region "vm" open, as handle 1.
   std::unique_ptr<FakePeer> opened_peer(uint64_t bytes = 64_MiB, uint64_t reserve = 4_MiB) {
     auto peer = std::make_unique<FakePeer>(donor);
@@ -182,10 +181,9 @@ TEST_F(SessionTest, APageWithAWrongChecksumIsNamedAndItsOldVersionStays) {
 
 TEST_F(SessionTest, PagesBeyondTheRegionAreOutOfRangeAndTheConnectionGoesOn) {
   auto peer = opened_peer(1_MiB, 1_MiB);
-  for (const Bytes& bytes :
-       {read_frame(1, {PageNumber(256)}), read_frame(1, {PageNumber(UINT64_MAX)}),
-        write_frame(1, {PageNumber(0), PageNumber(256)}, 1), discard_frame(1, {{PageNumber(0), 257}}),
-        discard_frame(1, {{PageNumber(255), 2}})}) {
+  for (const Bytes& bytes : {read_frame(1, {PageNumber(256)}), read_frame(1, {PageNumber(UINT64_MAX)}),
+                             write_frame(1, {PageNumber(0), PageNumber(256)}, 1),
+                             discard_frame(1, {{PageNumber(0), 257}}), discard_frame(1, {{PageNumber(255), 2}})}) {
     Reply reply = peer->ask(bytes);
     EXPECT_EQ(reply.status(), Status::kOutOfRange) << reply.text();
   }

@@ -129,7 +129,7 @@ void Worker::serve(Connection& connection, uint32_t events) {
     }
     settle(connection);
   } catch (const std::bad_alloc&) {
-    spdlog::warn("connection closed: no memory for its frame");
+    event_log().warn("connection closed: no memory for its frame");
     drop(connection);
   }
 }
