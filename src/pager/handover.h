@@ -1,0 +1,32 @@
+// The pager's side of the handover: QEMU's userfaultfd arrives, with what it covers. See wire/handover.h.
+//
+// Whoever is at the other end may send anything: every field is checked, and nothing that comes in is trusted further
+// than its checks go. One thread at a time per socket.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "os/userfaultfd.h"
+
+namespace hecaton {
+
+struct Handover {
+  Userfaultfd uffd;       // of the process `pid`; [address, address + bytes) is registered with it
+  RemoteAddress address;  // page-aligned
+  uint64_t bytes;         // a multiple of the page size, not 0
+  uint64_t offset;        // in the memory file; page-aligned
+  pid_t pid;
+};
+
+// Waits for the message. kClosed: the other end went away before it sent anything; kTimeout: nothing whole came by the
+// deadline; kProtocol: what came is not a handover. In each of these cases received descriptors are closed again.
+Result<Handover> receive_handover(int socket, Deadline by);
+
+// Lets QEMU go on (accepted), or makes its mapping of the RAM fail.
+Result<void> acknowledge(int socket, bool accepted);
+
+}  // namespace hecaton

@@ -1,0 +1,187 @@
+#include "pager/handover.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/units.h"
+#include "wire/handover.h"
+
+namespace hecaton {
+namespace {
+
+using wire::HandoverMessage;
+
+class HandoverSocket : public testing::Test {
+ protected:
+  void SetUp() override {
+    int ends[2];
+    ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
+    pager_.reset(ends[0]);
+    qemu_.reset(ends[1]);
+  }
+
+  static HandoverMessage good() {
+    return {wire::kHandoverMagic, wire::kHandoverVersion, 77, 0x7f0000001000, 64_MiB, 0};
+  }
+
+  void send(const void* bytes, size_t size, std::vector<int> descriptors) {
+    iovec part{const_cast<void*>(bytes), size};
+    std::vector<char> control(CMSG_SPACE(descriptors.size() * sizeof(int)));
+    msghdr header{};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    if (!descriptors.empty()) {
+      header.msg_control = control.data();
+      header.msg_controllen = control.size();
+      cmsghdr* rights = CMSG_FIRSTHDR(&header);
+      rights->cmsg_level = SOL_SOCKET;
+      rights->cmsg_type = SCM_RIGHTS;
+      rights->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
+      std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size() * sizeof(int));
+    }
+    ASSERT_EQ(static_cast<ssize_t>(size), sendmsg(qemu_.get(), &header, MSG_NOSIGNAL));
+  }
+
+  Result<Handover> receive(int64_t ms = 5000) { return receive_handover(pager_.get(), Deadline::after_ms(ms)); }
+
+  void expect_protocol_error(const char* words) {
+    auto received = receive();
+    ASSERT_FALSE(received.ok()) << words;
+    EXPECT_EQ(ErrorCode::kProtocol, received.error().code) << received.error().describe();
+    EXPECT_NE(std::string::npos, received.error().describe().find(words)) << received.error().describe();
+  }
+
+  // How many descriptors this process has open.
+  static int open_descriptors() {
+    int count = 0;
+    for (int fd = 0; fd < 256; ++fd) count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+  }
+
+  OwnedFd pager_, qemu_;
+};
+
+TEST_F(HandoverSocket, DeliversWhatQemuSaidAndTheDescriptor) {
+  auto uffd = Userfaultfd::create();
+  if (!uffd.ok()) GTEST_SKIP() << "no userfaultfd here";
+  HandoverMessage message = good();
+  message.file_offset = 8192;
+  send(&message, sizeof message, {uffd->fd()});
+  Handover handover = receive().value();
+  EXPECT_EQ(message.address, handover.address.value);
+  EXPECT_EQ(64_MiB, handover.bytes);
+  EXPECT_EQ(8192u, handover.offset);
+  EXPECT_EQ(77, handover.pid);
+  EXPECT_GE(handover.uffd.fd(), 0);
+  EXPECT_NE(0, fcntl(handover.uffd.fd(), F_GETFD) & FD_CLOEXEC);
+}
+
+TEST_F(HandoverSocket, TakesAMessageThatArrivesInPieces) {
+  auto uffd = Userfaultfd::create();
+  if (!uffd.ok()) GTEST_SKIP() << "no userfaultfd here";
+  HandoverMessage message = good();
+  const char* bytes = reinterpret_cast<const char*>(&message);
+  send(bytes, 1, {uffd->fd()});
+  send(bytes + 1, 20, {});
+  send(bytes + 21, sizeof message - 21, {});
+  EXPECT_TRUE(receive().ok());
+}
+
+TEST_F(HandoverSocket, TellsAnEndBeforeTheHandoverFromABrokenOne) {
+  qemu_.reset();
+  EXPECT_EQ(ErrorCode::kClosed, receive().error().code);
+}
+
+TEST_F(HandoverSocket, RejectsAMessageThatBreaksOff) {
+  HandoverMessage message = good();
+  send(&message, 39, {});
+  qemu_.reset();
+  expect_protocol_error("breaks off");
+}
+
+TEST_F(HandoverSocket, GivesUpAtTheDeadline) {
+  EXPECT_EQ(ErrorCode::kTimeout, receive(0).error().code);
+  HandoverMessage message = good();
+  send(&message, 12, {});
+  EXPECT_EQ(ErrorCode::kTimeout, receive(1).error().code);
+}
+
+TEST_F(HandoverSocket, RejectsEveryFieldThatIsWrong) {
+  struct Case {
+    std::function<void(HandoverMessage&)> spoil;
+    const char* words;
+  };
+  const Case cases[] = {
+      {[](auto& m) { m.magic ^= 1; }, "magic"},
+      {[](auto& m) { m.version = 2; }, "version"},
+      {[](auto& m) { m.pid = 0; }, "process id"},
+      {[](auto& m) { m.pid = 0x80000000; }, "process id"},
+      {[](auto& m) { m.address = 0; }, "address"},
+      {[](auto& m) { m.address += 1; }, "address"},
+      {[](auto& m) { m.bytes = 0; }, "size"},
+      {[](auto& m) { m.bytes += 512; }, "size"},
+      {[](auto& m) { m.bytes = ~uint64_t{0} - 4095; }, "address space"},
+      {[](auto& m) { m.address = ~uint64_t{0} - 4095; }, "address space"},
+      {[](auto& m) { m.file_offset = 1; }, "offset"},
+      {[](auto& m) { m.file_offset = ~uint64_t{0} - 4095; }, "offset"},
+      {[](auto&) {}, "descriptor"},
+  };
+  for (const Case& wrong : cases) {
+    HandoverMessage message = good();
+    wrong.spoil(message);
+    send(&message, sizeof message, {});
+    expect_protocol_error(wrong.words);
+  }
+}
+
+TEST_F(HandoverSocket, RejectsOtherDescriptorsAndClosesThem) {
+  HandoverMessage message = good();
+  int before = open_descriptors();
+  send(&message, sizeof message, {0});
+  expect_protocol_error("not a userfaultfd");
+  send(&message, sizeof message, {0, 1, 2});
+  expect_protocol_error("exactly one");
+  send(&message, sizeof message, std::vector<int>(40, 0));
+  expect_protocol_error("oversized");
+  EXPECT_EQ(before, open_descriptors());
+}
+
+TEST_F(HandoverSocket, RejectsNoise) {
+  unsigned seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  srand(seed);
+  for (int round = 0; round < 200; ++round) {
+    unsigned char noise[sizeof(HandoverMessage)];
+    for (unsigned char& byte : noise) byte = static_cast<unsigned char>(rand());
+    send(noise, sizeof noise, {});
+    EXPECT_EQ(ErrorCode::kProtocol, receive().error().code);
+  }
+}
+
+TEST_F(HandoverSocket, AnswersWithWhatWasDecided) {
+  for (bool accepted : {true, false}) {
+    ASSERT_TRUE(acknowledge(pager_.get(), accepted).ok());
+    wire::HandoverAnswer answer{};
+    ASSERT_EQ(ssize_t{sizeof answer}, read(qemu_.get(), &answer, sizeof answer));
+    EXPECT_EQ(wire::kAnswerMagic, answer.magic);
+    EXPECT_EQ(wire::kHandoverVersion, answer.version);
+    EXPECT_EQ(accepted ? wire::kHandoverAccepted : wire::kHandoverRefused, answer.status);
+  }
+}
+
+TEST_F(HandoverSocket, SaysThatQemuIsGoneWhenItIs) {
+  qemu_.reset();
+  auto answered = acknowledge(pager_.get(), true);
+  ASSERT_FALSE(answered.ok());
+  EXPECT_EQ(ErrorCode::kClosed, answered.error().code);
+}
+
+}  // namespace
+}  // namespace hecaton
