@@ -61,7 +61,11 @@ const std::byte* Region::View::bytes(PageNumber page) const {
 }
 
 Region::Region(uint64_t pages, Mapping bytes, Mapping records, Mapping counts)
-    : pages_(pages), bytes_(std::move(bytes)), records_(std::move(records)), counts_(std::move(counts)) {}
+    : pages_(pages),
+      bytes_(std::move(bytes)),
+      records_(std::move(records)),
+      counts_(std::move(counts)),
+      groups_((pages + kPagesPerGroup - 1) / kPagesPerGroup) {}
 
 Result<std::unique_ptr<Region>> Region::create(uint64_t bytes) {
   HEC_CHECK(bytes != 0 && bytes % kPageBytes == 0 && bytes <= wire::kMaxRegionBytes);
@@ -86,6 +90,7 @@ void Region::store_one(const PageWrite& write) {
   if (kept.present == 0) {
     // Relaxed: the stripe's lock orders it; the readers that hold no lock only want a hint.
     present_in(extent_of(write.entry.page)).fetch_add(1, std::memory_order_relaxed);
+    ++present_in_group_of(write.entry.page);
   }
   std::memcpy(place(write.entry.page), write.bytes, kPageBytes);
   kept = {.checksum = write.entry.checksum, .version = write.entry.version, .present = 1};
@@ -128,16 +133,23 @@ void Region::discard_within(ExtentNumber extent, PageRun run) {
   uint16_t left = static_cast<uint16_t>(present.load(std::memory_order_relaxed) - gone);
   present.store(left, std::memory_order_relaxed);
   if (left == 0) give_back_empty_records(extent);
+  present_in_group_of(run.first) -= gone;
   used_ -= gone;
 }
 
+// Counts are looked at without the lock: a page that arrives at this moment on another connection came after the
+// discard.
 void Region::discard(std::span<const PageRun> runs) {
+  auto end_of = [](PageNumber page, uint64_t unit) { return PageNumber((page.value / unit + 1) * unit); };
   for (const PageRun& run : merged(runs)) {
     PageNumber page = run.first;
     while (page < run.end()) {
+      if (present_in_group_of(page) == 0) {
+        page = end_of(page, kPagesPerGroup);
+        continue;
+      }
+      PageNumber end = std::min(run.end(), end_of(page, kPagesPerExtent));
       ExtentNumber extent = extent_of(page);
-      PageNumber end = std::min(run.end(), PageNumber((extent.value + 1) * kPagesPerExtent));
-      // Without the lock: a page that arrives at this moment on another connection came after the discard.
       if (present_in(extent).load(std::memory_order_relaxed) != 0) discard_within(extent, {page, end - page});
       page = end;
     }

@@ -11,6 +11,7 @@
 #include <memory>
 #include <shared_mutex>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -93,11 +94,16 @@ class Region {
   void store_one(const PageWrite& write);
   void discard_within(ExtentNumber extent, PageRun run);
   void give_back_empty_records(ExtentNumber extent);
+  // Extents are counted in groups too, so that a discard of a huge, nearly empty region does not visit every extent.
+  static constexpr uint64_t kExtentsPerGroup = 4096;
+  static constexpr uint64_t kPagesPerGroup = kExtentsPerGroup * kPagesPerExtent;
+  std::atomic<uint32_t>& present_in_group_of(PageNumber page) { return groups_[page.value / kPagesPerGroup]; }
 
   const uint64_t pages_;
   Mapping bytes_;
   Mapping records_;
-  Mapping counts_;  // present pages of each extent, 16 bits; written under the stripe's lock
+  Mapping counts_;                             // present pages of each extent, 16 bits; written under the stripe's lock
+  std::vector<std::atomic<uint32_t>> groups_;  // present pages of each group
   std::atomic<uint64_t> limit_{0};
   std::atomic<uint64_t> used_{0};
   mutable std::array<std::shared_mutex, StripeSet::kStripes> stripes_;

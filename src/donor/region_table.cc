@@ -52,7 +52,7 @@ std::variant<RegionTable::Attachment, Refusal> RegionTable::create(Table& table,
   table.slots.emplace(wanted.name, std::move(slot));
   table.reserved_pages += reserve;
   event_log().info("region opened: name='{}' size='{}' reserved='{}'", wanted.name, format_size(wanted.region_bytes),
-               format_size(reserve * kPageBytes));
+                   format_size(reserve * kPageBytes));
   return Attachment(this, kept);
 }
 
@@ -100,7 +100,7 @@ void RegionTable::detach(Slot* slot) {
     if (--slot->attachments != 0) return nullptr;
     table.reserved_pages -= slot->region->limit();
     event_log().info("region closed: name='{}' held='{}'", slot->name,
-                 format_size(slot->region->used_pages() * kPageBytes));
+                     format_size(slot->region->used_pages() * kPageBytes));
     std::unique_ptr<Region> region = std::move(slot->region);
     table.slots.erase(table.slots.find(slot->name));
     return region;

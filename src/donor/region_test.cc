@@ -129,6 +129,16 @@ TEST(Region, RunsThatPassTheEndOrWrapAroundAreNotContained) {
   EXPECT_FALSE(region->contains(PageRun{PageNumber(UINT64_MAX), 2}));
 }
 
+TEST(Region, ADiscardOfAHugeRegionFindsTheFewPagesThatAreThere) {
+  auto region = make_region(wire::kMaxRegionBytes / 8, 100);
+  std::vector<PageNumber> few{PageNumber(0), PageNumber(region->pages() / 2 + 77), PageNumber(region->pages() - 1)};
+  ASSERT_TRUE(store(*region, few, 1));
+  std::vector<PageRun> all_but_first{{PageNumber(1), region->pages() - 1}};
+  for (int i = 0; i < 1000; ++i) region->discard(all_but_first);
+  EXPECT_EQ(region->used_pages(), 1u);
+  EXPECT_TRUE(holds(*region, PageNumber(0), 1));
+}
+
 // Bytes of private anonymous memory of this process that are in RAM or swap.
 uint64_t anonymous_bytes() {
   FILE* file = fopen("/proc/self/smaps_rollup", "r");

@@ -124,7 +124,7 @@ void DonorServer::warn_of(const Error& error) {
   if (last_warning_ns_ != 0 && now - last_warning_ns_ < kWarnEveryNs) return;
   last_warning_ns_ = now;
   event_log().warn("new connections must wait: {} ({} connections served); raise the limit of open files (ulimit -n)",
-               error.describe(), state_.connections.load());
+                   error.describe(), state_.connections.load());
 }
 
 }  // namespace hecaton

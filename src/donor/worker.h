@@ -36,7 +36,7 @@ class Worker {
 
  private:
   struct Connection;
-  static constexpr size_t kScratchBytes = 256 * 1024;
+  static constexpr size_t kScratchBytes = 64 * 1024;
 
   Worker(DonorState& donor, WorkerLimits limits, Poller poller, WakeFlag wake);
   void run();

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Writes the seeds in fuzz/corpus: one valid input of each kind, for the fuzzer to start from."""
+import pathlib
+import struct
+
+CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+PAGE = 4096
+HELLO, OPEN, READ, WRITE, DISCARD, STAT, CLOSE = range(1, 8)
+
+
+def text(value):
+    return struct.pack("<H", len(value)) + value
+
+
+def header(operation=HELLO, status=1, body_bytes=0, region=0):
+    return struct.pack("<IBBHIIQ", 0x4E434548, 1, operation, status, body_bytes, region, 1)
+
+
+def hello():
+    return struct.pack("<HHIQ", 1, 1, 1, 7) + text(b"0.1.0")
+
+
+def hello_reply():
+    return struct.pack("<HHIQQQ", 1, 0, 0, 9, 1 << 30, 1 << 29) + text(b"hecatond 0.1.0")
+
+
+def open_region(name=b"vm", size=4 << 20, reserve=1 << 16):
+    return struct.pack("<QQ", size, reserve) + bytes(32) + text(name)
+
+
+def page_list(*pages):
+    return struct.pack("<II", len(pages), 0) + b"".join(struct.pack("<Q", page) for page in pages)
+
+
+def page_set(*entries, with_bytes=True):
+    """entries: (page, version, state: 1 present, 2 absent)"""
+    head = struct.pack("<II", len(entries), 0)
+    for page, version, state in entries:
+        head += struct.pack("<QQII", page, 0, version, state)
+    present = sum(state == 1 for _, _, state in entries) if with_bytes else 0
+    return head + bytes(range(256)) * 16 * present
+
+
+def discard(*runs):
+    return struct.pack("<II", len(runs), 0) + b"".join(struct.pack("<QQ", *run) for run in runs)
+
+
+def command(operation, body, region=1, peer=0, repair=True, room=0):
+    """A command of donor_session_fuzz that sends a frame."""
+    first = 1 | peer << 1 | (8 if repair else 0) | room << 4
+    return bytes([first, operation - 1, region]) + struct.pack("<H", len(body)) + body
+
+
+def raw(data, peer=3, room=0):
+    return bytes([peer << 1 | room << 4]) + struct.pack("<H", len(data)) + data
+
+
+def session_seeds():
+    two = page_set((1, 1, 1), (2, 1, 1), with_bytes=False)
+    write = command(WRITE, two)
+    read = command(READ, page_list(0, 1, 2), peer=1)
+    yield "write_read", write + read
+    yield "slow_reader", write + command(READ, page_list(0, 1, 2), peer=1, room=2) + write + read + read
+    yield "discard", write + command(DISCARD, discard((0, 2), (2, 1))) + read
+    yield "full", b"".join(command(WRITE, page_set(*[(16 * i + j, 1, 1) for j in range(9)], with_bytes=False))
+                           for i in range(3))
+    yield "stat_close", command(STAT, b"") + command(CLOSE, b"") + read
+    yield "stranger", command(OPEN, open_region(), peer=2) + command(OPEN, open_region(b"other"), peer=2) + command(
+        READ, page_list(0), peer=2)
+    yield "bad_checksum", command(WRITE, page_set((1, 1, 1)), repair=False) + read
+    whole = (header(HELLO, body_bytes=len(hello())) + hello() + header(OPEN, body_bytes=len(open_region(b"raw"))) +
+             open_region(b"raw") + header(READ, body_bytes=len(page_list(5)), region=1) + page_list(5))
+    yield "raw", raw(whole[:30]) + raw(whole[30:])
+    yield "http", raw(b"GET / HTTP/1.1\r\nHost: donor\r\n\r\n")
+
+
+def seeds():
+    yield from (("frame_header", name, data) for name, data in {
+        "request": header(), "reply": header(READ, 2, 40, 1)}.items())
+    yield from (("hello", name, data) for name, data in {"hello": hello(), "reply": hello_reply()}.items())
+    yield "open_region", "open", open_region()
+    yield "stat", "reply", struct.pack("<6Q", 9, 1 << 30, 4096, 1 << 20, 1, 3)
+    yield from (("page_list", name, data) for name, data in {
+        "empty": page_list(), "three": page_list(1, 2, 1 << 40)}.items())
+    yield from (("page_set", name, data) for name, data in {
+        "empty": page_set(), "mixed": page_set((7, 1, 1), (8, 0, 2))}.items())
+    yield from (("discard", name, data) for name, data in {
+        "empty": discard(), "two": discard((0, 5), (1 << 30, 1))}.items())
+    yield "text", "refusal", b"region 'vm' needs 7 MiB, but this donor lends 16 MiB"
+    for name, url in {"host": b"donor1", "port": b"10.0.0.7:9999", "v6": b"[fe80::1]:80", "listen": b"[::]:0",
+                      "full": b"hecaton://t0ken@donor.example:9999/"}.items():
+        yield "node_url", name, url
+    yield "nodes_file", "three", b"# donors\n10.0.0.7\n\nhecaton://t@donor:1  # with a token\n[::1]:9999\n10.0.0.7\nbad:x\n"
+    yield from (("donor_session", name, data) for name, data in session_seeds())
+
+
+for target, name, data in seeds():
+    directory = CORPUS / target
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(data)
