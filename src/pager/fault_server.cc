@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -29,7 +30,8 @@ void FaultServer::handle(const Fault& fault) {
 // The table decides; the kind of event only says which access is waiting.
 FaultServer::Outcome FaultServer::try_serve(const Fault& fault) {
   PageStatus status = state_.table.get(fault.page);
-  if (status.busy) return Outcome::kDefer;
+  // A discard that could not be done yet comes first: else it would take what the guest is about to write.
+  if (status.busy || discard_waits(fault.page)) return Outcome::kDefer;
   switch (status.state) {
     case PageState::kAbsent: return fill_with_zeros(fault);
     case PageState::kRemote: return fetch(fault);
@@ -158,7 +160,11 @@ Result<void> FaultServer::on_read_reply(uint64_t slot_number, wire::Status statu
     lose(slot.fault.page, defect);
     return {};
   }
-  install(slot, index, pages.present_bytes(0));
+  if (discard_waits(slot.fault.page)) {
+    drop_discarded(index);
+  } else {
+    install(slot, index, pages.present_bytes(0));
+  }
   return {};
 }
 
@@ -197,6 +203,17 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
   // After the wake, and yet in time: an event of the woken thread is read by this same thread, later.
   state_.table.finish_fetch(fault.page, writable ? PageTable::Arrival::kDirty : PageTable::Arrival::kClean);
   finish(fault);
+}
+
+// The page was discarded while its bytes were on their way: they are worth nothing any more.
+void FaultServer::drop_discarded(uint32_t index) {
+  const PageNumber page = slots_[index].fault.page;
+  free_slot(index);
+  state_.table.abort_fill(page);
+  state_.mark_discards(page);
+  state_.budget.give(1);
+  state_.counters.discarded.add();
+  state_.memory.wake({page, 1});
 }
 
 // Something that is not the guest made a page here, while the table says that the bytes are at the donor: the table is
@@ -277,6 +294,11 @@ void FaultServer::discard(PageRun run) {
     resident = false;
   }
   finish_discard(begun, resident);
+}
+
+bool FaultServer::discard_waits(PageNumber page) const {
+  return std::any_of(pending_discards_.begin(), pending_discards_.end(),
+                     [&](const PageRun& run) { return page >= run.first && page < run.end(); });
 }
 
 std::optional<PageState> FaultServer::begin_discard(PageNumber page) {

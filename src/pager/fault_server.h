@@ -86,6 +86,8 @@ class FaultServer {
   void defer(const Fault& fault, Outcome outcome);
   void free_slot(uint32_t index);
   void lose(PageNumber page, std::string reason);
+  void drop_discarded(uint32_t index);
+  bool discard_waits(PageNumber page) const;
   std::optional<PageState> begin_discard(PageNumber page);
   void finish_discard(PageRun run, bool resident);
 

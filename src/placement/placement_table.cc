@@ -48,7 +48,7 @@ size_t PlacementTable::best_donor(ExtentNumber extent) const {
   size_t best = donors_.size();
   double best_score = -1;
   for (size_t i = 0; i < donors_.size(); ++i) {
-    if (placed_[i] >= donors_[i].extents) continue;
+    if (placed_[i].load() >= donors_[i].extents) continue;
     uint64_t hash = XXH3_64bits_withSeed(&extent.value, sizeof extent.value, donors_[i].id);
     double uniform = (static_cast<double>(hash >> 11) + 0.5) * 0x1p-53;
     double score = -static_cast<double>(donors_[i].extents) / std::log(uniform);

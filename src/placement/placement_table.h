@@ -37,7 +37,7 @@ class PlacementTable {
   std::optional<size_t> donor_of(ExtentNumber extent) const;
   // Places the extent if it is not placed yet.
   size_t place(ExtentNumber extent);
-  uint64_t placed_at(size_t donor) const { return placed_[donor]; }
+  uint64_t placed_at(size_t donor) const { return placed_[donor].load(); }
 
   static constexpr size_t kBytesPerExtent = sizeof(uint16_t);
   static constexpr size_t kMaxDonors = 65534;
@@ -46,7 +46,7 @@ class PlacementTable {
   static constexpr uint16_t kUnplaced = 0xffff;
   size_t best_donor(ExtentNumber extent) const;
   std::vector<DonorShare> donors_;
-  std::vector<uint64_t> placed_;
+  std::vector<std::atomic<uint64_t>> placed_;
   std::vector<std::atomic<uint16_t>> table_;
 };
 

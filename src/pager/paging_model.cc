@@ -1,0 +1,420 @@
+#include "pager/paging_model.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+namespace hecaton {
+namespace {
+
+constexpr size_t kMaxOldEvents = 64;
+
+// Sets a flag for as long as one of the pager's threads runs.
+class Running {
+ public:
+  explicit Running(bool& flag) : flag_(flag) { flag_ = true; }
+  ~Running() { flag_ = false; }
+
+ private:
+  bool& flag_;
+};
+
+}  // namespace
+
+PagingModel::PagingModel(const Options& options)
+    : options_(options),
+      random_(options.seed),
+      memory_(options.pages * kPageBytes),
+      kernel_(options.pages),
+      truth_(options.pages),
+      forgiven_(options.pages),
+      words_(options.pages),
+      state_(words_, options.budget, *this),
+      server_(state_, Prefetcher(options.pages, 16, true), *this),
+      evictor_(state_, *this),
+      prefetcher_(state_, *this),
+      processors_(options.processors) {}
+
+void PagingModel::breach(const std::string& what, PageNumber page) {
+  if (!breach_.empty()) return;
+  PageStatus status = state_.table.get(page);
+  const KernelPage& kernel = kernel_[page.value];
+  breach_ = fmt::format("{}; page {} is {}{} version {} in the table,{}{}{} in the kernel (seed {}, access {})", what,
+                        page.value, name_of(status.state), status.busy ? " busy" : "", status.version,
+                        kernel.present ? " present" : " a hole", kernel.mapped ? " mapped" : "",
+                        kernel.protected_ ? " protected" : "", options_.seed, accesses_);
+}
+
+uint64_t PagingModel::word_of(PageNumber page) const {
+  uint64_t word;
+  std::memcpy(&word, memory_.data() + page.value * kPageBytes + 8 * (page.value % 512), sizeof word);
+  return word;
+}
+
+// ---------------------------------------------------------------- the guest
+
+void PagingModel::run_processor(Processor& processor) {
+  if (!processor.waiting) {
+    if (processor.scan > 0) {
+      --processor.scan;
+      processor.page = PageNumber((processor.page.value + 1) % options_.pages);
+      processor.write = false;
+    } else {
+      processor.page = PageNumber(random(options_.pages));
+      processor.write = random(2) == 0;
+      if (random(10) == 0) processor.scan = 40;
+    }
+  }
+  access(processor);
+}
+
+void PagingModel::access(Processor& processor) {
+  const PageNumber page = processor.page;
+  KernelPage& kernel = kernel_[page.value];
+  processor.waiting = true;
+  if (!kernel.mapped) {
+    return raise(page, kernel.present ? Fault::Kind::kMinor : Fault::Kind::kMissing, processor.write);
+  }
+  if (processor.write && kernel.protected_) return raise(page, Fault::Kind::kWriteProtected, true);
+  processor.waiting = false;
+  ++accesses_;
+  const uint64_t seen = word_of(page);
+  if (seen != truth_[page.value] && !(forgiven_[page.value] && seen == 0)) {
+    breach(fmt::format("the guest read {:#x} where it had written {:#x}", seen, truth_[page.value]), page);
+  }
+  if (!processor.write) return;
+  truth_[page.value] = next_value_++;
+  forgiven_[page.value] = false;
+  std::memcpy(raw(page) + 8 * (page.value % 512), &truth_[page.value], 8);
+}
+
+void PagingModel::raise(PageNumber page, Fault::Kind kind, bool write) {
+  events_.push_back({page, kind, write, 0});
+}
+
+// The guest's process gives memory back, as QEMU's balloon does: the hole first, the event after.
+void PagingModel::discard_some() {
+  PageRun run{PageNumber(random(options_.pages)), 1 + random(8)};
+  if (!prefetch_.empty() && random(2) == 0) run.first = prefetch_.front().pages.front();  // one that is on its way
+  run.count = std::min(run.count, options_.pages - run.first.value);
+  for (PageNumber page = run.first; page < run.end(); ++page) {
+    for (const Processor& processor : processors_) {
+      if (processor.waiting && processor.page == page) return;  // a guest does not discard what it is using
+    }
+  }
+  for (PageNumber page = run.first; page < run.end(); ++page) {
+    kernel_[page.value] = KernelPage{};
+    std::memset(raw(page), 0, kPageBytes);
+    forgiven_[page.value] = true;
+  }
+  removals_.push_back(run);
+}
+
+// ---------------------------------------------------------------- the kernel
+
+InstallOutcome PagingModel::zero_page(PageNumber page) {
+  preempt();
+  KernelPage& kernel = kernel_[page.value];
+  if (!removals_.empty()) return InstallOutcome::kRetry;
+  if (kernel.present) return InstallOutcome::kAlreadyPresent;
+  std::memset(raw(page), 0, kPageBytes);
+  kernel = {true, true, false};
+  wake({page, 1});
+  check_budget();
+  return InstallOutcome::kInstalled;
+}
+
+InstallOutcome PagingModel::copy(PageRun run, const std::byte* source, bool write_protected, bool wake_too,
+                                 uint64_t* done) {
+  preempt();
+  *done = 0;
+  if (!removals_.empty()) return InstallOutcome::kRetry;
+  for (PageNumber page = run.first; page < run.end(); ++page, ++*done) {
+    KernelPage& kernel = kernel_[page.value];
+    if (kernel.present) break;
+    std::memcpy(raw(page), source + *done * kPageBytes, kPageBytes);
+    kernel = {true, true, write_protected};
+  }
+  if (wake_too && *done > 0) wake({run.first, *done});
+  check_budget();
+  preempt();
+  return *done == run.count ? InstallOutcome::kInstalled : InstallOutcome::kAlreadyPresent;
+}
+
+InstallOutcome PagingModel::map(PageNumber page, bool write_protected) {
+  preempt();
+  KernelPage& kernel = kernel_[page.value];
+  if (!removals_.empty()) return InstallOutcome::kRetry;
+  if (!kernel.present) return InstallOutcome::kNoPage;
+  if (kernel.mapped) return InstallOutcome::kAlreadyPresent;
+  kernel.mapped = true;
+  kernel.protected_ = write_protected;
+  wake({page, 1});
+  return InstallOutcome::kInstalled;
+}
+
+InstallOutcome PagingModel::protect(PageRun run) {
+  preempt();
+  if (!removals_.empty()) return InstallOutcome::kRetry;
+  for (PageNumber page = run.first; page < run.end(); ++page) kernel_[page.value].protected_ = true;
+  preempt();
+  return InstallOutcome::kInstalled;
+}
+
+InstallOutcome PagingModel::unprotect(PageNumber page) {
+  preempt();
+  if (!removals_.empty()) return InstallOutcome::kRetry;
+  kernel_[page.value].protected_ = false;
+  wake({page, 1});
+  preempt();
+  return InstallOutcome::kInstalled;
+}
+
+InstallOutcome PagingModel::wake(PageRun run) {
+  for (Processor& processor : processors_) {
+    if (processor.page >= run.first && processor.page < run.end()) processor.waiting = false;
+  }
+  // It tries the same access again at its next turn: waiting is set anew if it faults again.
+  for (Processor& processor : processors_) {
+    if (!processor.waiting && processor.page >= run.first && processor.page < run.end()) access(processor);
+  }
+  return InstallOutcome::kInstalled;
+}
+
+Result<void> PagingModel::punch(PageRun run) {
+  preempt();
+  for (PageNumber page = run.first; page < run.end(); ++page) {
+    if (kernel_[page.value].present) check_punch(page);
+    kernel_[page.value] = KernelPage{};
+    std::memset(raw(page), 0, kPageBytes);
+  }
+  preempt();
+  return {};
+}
+
+// ---------------------------------------------------------------- the checks
+
+// Invariant 5.
+void PagingModel::check_budget() {
+  uint64_t present = 0;
+  for (const KernelPage& kernel : kernel_) present += kernel.present;
+  if (present > state_.budget.limit()) breach(fmt::format("{} pages resident of {}", present, options_.budget), PageNumber(0));
+}
+
+// Invariants 1 and 3: what is punched is named by the table as being elsewhere, and is there.
+void PagingModel::check_punch(PageNumber page) {
+  PageStatus status = state_.table.get(page);
+  if (forgiven_[page.value] || (discarding_ && status.state == PageState::kAbsent)) return;
+  if (!status.busy) breach("a hole is punched while others may put the page in place", page);
+  if (status.state == PageState::kAbsent) {
+    if (truth_[page.value] != 0) breach("a page that is not zero is punched as zeros", page);
+    return;
+  }
+  if (status.state != PageState::kRemote) return breach("a hole is punched before the table says Remote", page);
+  auto stored = donor_.find(page.value);
+  if (stored == donor_.end() || stored->second.version != status.version ||
+      std::memcmp(stored->second.bytes.data(), raw(page), kPageBytes) != 0) {
+    breach("a hole is punched while the donor does not have these bytes", page);
+  }
+}
+
+// ---------------------------------------------------------------- the donor
+
+bool PagingModel::start_read(PageNumber page, uint32_t slot) {
+  demand_.push_back({Message::Kind::kDemandReply, slot, {page}, {}});
+  return true;
+}
+
+bool PagingModel::send_read(uint64_t request, std::span<const PageNumber> pages) {
+  prefetch_.push_back({Message::Kind::kPrefetchReply, request, {pages.begin(), pages.end()}, {}});
+  return true;
+}
+
+void PagingModel::send_write(uint64_t batch, ExtentNumber, std::span<const wire::PageEntry> entries,
+                             std::span<const iovec> pages) {
+  preempt();  // the guest may write between the checksum and the sending
+  Message reply{Message::Kind::kWriteReply, batch, {}, {}};
+  take_writes(entries, pages, &reply);
+  write_back_.push_back(std::move(reply));
+}
+
+void PagingModel::take_writes(std::span<const wire::PageEntry> entries, std::span<const iovec> pages, Message* reply) {
+  size_t piece = 0, offset = 0;
+  for (const wire::PageEntry& entry : entries) {
+    const auto* source = static_cast<const std::byte*>(pages[piece].iov_base) + offset;
+    offset += kPageBytes;
+    if (offset == pages[piece].iov_len) {
+      ++piece;
+      offset = 0;
+    }
+    if (wire::page_checksum(source, entry.page, entry.version) != entry.checksum) {
+      reply->rejected.push_back(entry.page);
+      continue;
+    }
+    StoredPage& stored = donor_[entry.page.value];
+    if (stored.version != 0) donor_before_[entry.page.value] = stored;
+    stored = {entry.version, entry.checksum, {source, source + kPageBytes}};
+  }
+}
+
+void PagingModel::send_discard(ExtentNumber, std::span<const PageRun> runs) {
+  for (const PageRun& run : runs) {
+    for (PageNumber page = run.first; page < run.end(); ++page) donor_.erase(page.value);
+  }
+}
+
+std::vector<std::byte> PagingModel::answer(const std::vector<PageNumber>& pages) {
+  std::vector<wire::PageEntry> entries;
+  std::vector<std::byte> data;
+  for (PageNumber page : pages) {
+    auto stored = donor_.find(page.value);
+    if (stored == donor_.end()) {
+      entries.push_back({page, 0, 0, wire::PageState::kAbsent});
+      continue;
+    }
+    entries.push_back({page, stored->second.checksum, stored->second.version, wire::PageState::kPresent});
+    data.insert(data.end(), stored->second.bytes.begin(), stored->second.bytes.end());
+  }
+  std::vector<std::byte> body(wire::page_set_head_bytes(entries.size()));
+  wire::encode_page_set_head(entries, body.data());
+  body.insert(body.end(), data.begin(), data.end());
+  return body;
+}
+
+void PagingModel::deliver(std::deque<Message>& queue) {
+  if (queue.empty()) return;
+  Message message = std::move(queue.front());
+  queue.pop_front();
+  Result<void> taken;
+  if (message.kind == Message::Kind::kWriteReply) {
+    Running running(in_evictor_);
+    taken = evictor_.on_write_reply(message.id, wire::Status::kOk, wire::encode_write_reply(message.rejected));
+  } else if (message.kind == Message::Kind::kPrefetchReply) {
+    Running running(in_prefetcher_);
+    taken = prefetcher_.on_read_reply(message.id, wire::Status::kOk, answer(message.pages));
+  } else {
+    Running running(in_server_);
+    std::vector<std::byte> body = answer(message.pages);
+    if (options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000) body.back() ^= std::byte{1};
+    taken = server_.on_read_reply(message.id, wire::Status::kOk, body);
+  }
+  if (!taken.ok()) breach(std::string("a good answer was refused: ") + taken.error().context, PageNumber(0));
+}
+
+bool PagingModel::forget_a_remote_page() {
+  for (auto stored = donor_.begin(); stored != donor_.end(); ++stored) {
+    if (state_.table.get(PageNumber(stored->first)).state != PageState::kRemote) continue;
+    donor_.erase(stored);
+    return true;
+  }
+  return false;
+}
+
+bool PagingModel::roll_back_a_remote_page() {
+  for (auto& [page, before] : donor_before_) {
+    if (state_.table.get(PageNumber(page)).state != PageState::kRemote || !donor_.contains(page)) continue;
+    donor_[page] = before;
+    return true;
+  }
+  return false;
+}
+
+// ---------------------------------------------------------------- who runs next
+
+void PagingModel::deliver_event() {
+  Running running(in_server_);
+  if (!removals_.empty()) {
+    PageRun run = removals_.front();
+    removals_.pop_front();
+    discarding_ = true;
+    server_.discard(run);
+    discarding_ = false;
+    return;
+  }
+  if (events_.empty()) return;
+  Fault fault = events_.front();
+  events_.pop_front();
+  if (old_events_.size() < kMaxOldEvents) old_events_.push_back(fault);
+  else old_events_[random(kMaxOldEvents)] = fault;
+  fault.since_ns = INT64_MAX;  // never patient enough to call a discarded page lost
+  server_.handle(fault);
+}
+
+// Invariant 6: an event that comes late, or twice, changes no byte.
+void PagingModel::repeat_old_event() {
+  if (old_events_.empty()) return;
+  Fault fault = old_events_[random(old_events_.size())];
+  fault.since_ns = INT64_MAX;
+  Running running(in_server_);
+  server_.handle(fault);
+}
+
+void PagingModel::evict() {
+  Running running(in_evictor_);
+  evictor_.start();
+  if (random(8) == 0) evictor_.send_discards();
+}
+
+// Inside a kernel call of one of the pager's threads the guest runs, and so may the other threads.
+void PagingModel::preempt() {
+  if (depth_ >= 2 || random(4) != 0) return;
+  ++depth_;
+  for (uint64_t n = random(3); n > 0; --n) {
+    Processor& processor = processors_[random(processors_.size())];
+    if (!processor.waiting) run_processor(processor);
+  }
+  if (!in_server_ && random(2) == 0) deliver_event();
+  if (!in_server_ && random(2) == 0) deliver(demand_);
+  if (!in_evictor_ && random(3) == 0) evict();
+  if (!in_evictor_ && random(3) == 0) deliver(write_back_);
+  if (!in_prefetcher_ && random(3) == 0) deliver(prefetch_);
+  --depth_;
+}
+
+void PagingModel::step() {
+  switch (random(12)) {
+    case 0:
+    case 1:
+    case 2: {
+      Processor& processor = processors_[random(processors_.size())];
+      if (!processor.waiting) run_processor(processor);
+      break;
+    }
+    case 3:
+    case 4: deliver_event(); break;
+    case 5:
+    case 6: deliver(demand_); break;
+    case 7: evict(); break;
+    case 8: deliver(write_back_); break;
+    case 9: deliver(prefetch_); break;
+    case 10: {
+      Running running(in_server_);
+      server_.retry_deferred();
+      break;
+    }
+    case 11:
+      if (random(4) == 0) repeat_old_event();
+      if (options_.discards && random(4) == 0 && removals_.empty()) discard_some();
+      if (!windows_.empty() && prefetcher_.has_room()) {
+        Running running(in_prefetcher_);
+        prefetcher_.start(windows_.front());
+        windows_.pop_front();
+      }
+      break;
+  }
+}
+
+void PagingModel::settle_and_verify() {
+  for (uint64_t page = 0; page < options_.pages && breach_.empty() && !lost(); ++page) {
+    Processor reader;
+    reader.page = PageNumber(page);
+    processors_.push_back(reader);
+    access(processors_.back());
+    uint64_t patience = 200'000;
+    while (processors_.back().waiting && breach_.empty() && !lost() && --patience > 0) step();
+    if (patience == 0) breach("a processor is never woken", PageNumber(page));
+    processors_.pop_back();
+  }
+}
+
+}  // namespace hecaton

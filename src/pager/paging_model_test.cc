@@ -1,0 +1,75 @@
+// The invariants of the design (docs/design.md), under random interleavings. A failure prints the seed that replays it.
+#include "pager/paging_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace hecaton {
+namespace {
+
+uint64_t first_seed() { return static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed()) * 1000 + 1; }
+
+// Runs many seeds; stops at the first breach.
+void run_seeds(PagingModel::Options options, int seeds, int steps) {
+  for (int i = 0; i < seeds; ++i) {
+    options.seed = first_seed() + static_cast<uint64_t>(i);
+    PagingModel model(options);
+    for (int n = 0; n < steps && model.breach().empty(); ++n) model.step();
+    model.settle_and_verify();
+    ASSERT_EQ(model.breach(), "");
+    ASSERT_FALSE(model.lost()) << model.loss();
+    ASSERT_GT(model.state().counters.evicted.value(), 0u) << "the test must evict to be worth anything";
+    ASSERT_GT(model.accesses(), 100u);
+  }
+}
+
+// Invariants 1, 2, 3, 5 and 6: reads, writes, evictions, prefetch, discards, and events that come late and twice.
+TEST(PagingModel, TheGuestReadsWhatItWroteWhateverRanBetween) { run_seeds({}, 30, 20'000); }
+
+TEST(PagingModel, TheSameOnAKernelThatCannotMapProtected) { run_seeds({.protected_map = false}, 15, 20'000); }
+
+TEST(PagingModel, TheSameWithTheSmallestBudget) {
+  run_seeds({.pages = 300, .budget = Budget::kMinimumPages, .processors = 8}, 15, 20'000);
+}
+
+// Few pages, so that everybody meets on the same ones.
+TEST(PagingModel, TheSameWhereEverybodyMeets) { run_seeds({.pages = 90, .budget = 64, .processors = 6}, 40, 20'000); }
+
+TEST(PagingModel, DamageOnTheWayIsFetchedAgain) {
+  PagingModel::Options options{.damage = 0.02};
+  options.seed = first_seed();
+  PagingModel model(options);
+  for (int n = 0; n < 60'000 && model.breach().empty(); ++n) model.step();
+  EXPECT_EQ(model.breach(), "");
+  EXPECT_GT(model.state().counters.refetched.value(), 0u);
+}
+
+// Invariant 4: zeros and old bytes are never given to the guest; the loss is reported instead.
+TEST(PagingModel, APageThatTheDonorForgotIsReportedAndNeverReadAsZeros) {
+  PagingModel::Options options{.discards = false};
+  options.seed = first_seed();
+  PagingModel model(options);
+  for (int n = 0; n < 20'000; ++n) model.step();
+  ASSERT_TRUE(model.forget_a_remote_page());
+  model.settle_and_verify();
+  EXPECT_EQ(model.breach(), "");
+  EXPECT_THAT(model.loss(), testing::HasSubstr("no longer has"));
+}
+
+TEST(PagingModel, AnOlderVersionFromTheDonorIsReportedAndNeverRead) {
+  PagingModel::Options options{.discards = false};
+  options.seed = first_seed();
+  PagingModel model(options);
+  bool rolled_back = false;
+  for (int n = 0; n < 200'000 && !rolled_back; ++n) {
+    model.step();
+    if (n > 20'000) rolled_back = model.roll_back_a_remote_page();
+  }
+  ASSERT_TRUE(rolled_back);
+  model.settle_and_verify();
+  EXPECT_EQ(model.breach(), "");
+  EXPECT_THAT(model.loss(), testing::HasSubstr("older version"));
+}
+
+}  // namespace
+}  // namespace hecaton
