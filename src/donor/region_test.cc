@@ -130,7 +130,7 @@ TEST(Region, RunsThatPassTheEndOrWrapAroundAreNotContained) {
 }
 
 TEST(Region, ADiscardOfAHugeRegionFindsTheFewPagesThatAreThere) {
-  auto region = make_region(wire::kMaxRegionBytes / 8, 100);
+  auto region = make_region(256_GiB, 100);
   std::vector<PageNumber> few{PageNumber(0), PageNumber(region->pages() / 2 + 77), PageNumber(region->pages() - 1)};
   ASSERT_TRUE(store(*region, few, 1));
   std::vector<PageRun> all_but_first{{PageNumber(1), region->pages() - 1}};
