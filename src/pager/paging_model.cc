@@ -247,7 +247,8 @@ void PagingModel::take_writes(std::span<const wire::PageEntry> entries, std::spa
       ++piece;
       offset = 0;
     }
-    if (wire::page_checksum(source, entry.page, entry.version) != entry.checksum) {
+    const bool damaged = options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000;
+    if (damaged || wire::page_checksum(source, entry.page, entry.version) != entry.checksum) {
       reply->rejected.push_back(entry.page);
       continue;
     }
@@ -365,7 +366,10 @@ void PagingModel::preempt() {
   }
   if (!in_server_ && random(2) == 0) deliver_event();
   if (!in_server_ && random(2) == 0) deliver(demand_);
-  if (!in_evictor_ && random(3) == 0) evict();
+  if (!in_evictor_ && random(3) == 0) {
+    // Several runs, so that pages which were just touched lose their second chance too.
+    for (uint64_t n = random(6); n > 0; --n) evict();
+  }
   if (!in_evictor_ && random(3) == 0) deliver(write_back_);
   if (!in_prefetcher_ && random(3) == 0) deliver(prefetch_);
   --depth_;

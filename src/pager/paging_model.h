@@ -26,7 +26,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
     size_t processors = 4;
     bool protected_map = true;   // false: a kernel before 6.4
     bool discards = true;
-    double damage = 0;           // share of demand replies that are damaged on the way
+    double damage = 0;           // share of demand replies and written pages that are damaged on the way
   };
   explicit PagingModel(const Options& options);
 

@@ -1,4 +1,4 @@
-// The invariants of the design (docs/design.md), under random interleavings. A failure prints the seed that replays it.
+// The invariants of the design (ARCHITECTURE.md), under random interleavings. A failure prints the seed that replays it.
 #include "pager/paging_model.h"
 
 #include <gmock/gmock.h>
@@ -35,13 +35,14 @@ TEST(PagingModel, TheSameWithTheSmallestBudget) {
 // Few pages, so that everybody meets on the same ones.
 TEST(PagingModel, TheSameWhereEverybodyMeets) { run_seeds({.pages = 90, .budget = 64, .processors = 6}, 40, 20'000); }
 
-TEST(PagingModel, DamageOnTheWayIsFetchedAgain) {
+TEST(PagingModel, DamageOnTheWayIsSentOrFetchedAgain) {
   PagingModel::Options options{.damage = 0.02};
   options.seed = first_seed();
   PagingModel model(options);
   for (int n = 0; n < 60'000 && model.breach().empty(); ++n) model.step();
   EXPECT_EQ(model.breach(), "");
   EXPECT_GT(model.state().counters.refetched.value(), 0u);
+  EXPECT_GT(model.state().counters.rejected_writes.value(), 0u);
 }
 
 // Invariant 4: zeros and old bytes are never given to the guest; the loss is reported instead.

@@ -1,0 +1,14 @@
+// Where the other parts of Hecaton are: beside this program, as built or as installed.
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace hecaton::cli {
+
+std::optional<std::string> find_hecatond();
+std::optional<std::string> find_preload_library();
+// On PATH, or itself if it has a '/'.
+std::optional<std::string> find_program(const std::string& name);
+
+}  // namespace hecaton::cli

@@ -1,0 +1,139 @@
+// The pager process of `hecaton run`: config from the control line, the guest's RAM as an inherited memfd, QEMU's
+// userfaultfd over the handover socket. Ends when the control line does.
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <mutex>
+
+#include "base/log.h"
+#include "cli/control.h"
+#include "cli/pager_process.h"
+#include "cli/verbs.h"
+#include "os/memory.h"
+#include "pager/handover.h"
+#include "pager/pager.h"
+
+namespace hecaton::cli {
+namespace {
+
+// The control line is used by the main thread, and once by the thread that finds a loss.
+class Reporter {
+ public:
+  explicit Reporter(ControlLine& line) : line_(line) {}
+  void say(const nlohmann::json& message) {
+    std::lock_guard lock(mutex_);
+    (void)line_.send(message).ok();
+  }
+
+ private:
+  std::mutex mutex_;
+  ControlLine& line_;
+};
+
+int fail(Reporter& reporter, int code, const std::string& problem) {
+  reporter.say({{"event", "failed"}, {"error", problem}, {"code", code}});
+  return code;
+}
+
+// Page faults are served by this process: it must not be paged out, killed first, or dumped with the guest's memory.
+void harden_process() {
+  prctl(PR_SET_NAME, "hecaton-pager");
+  prctl(PR_SET_DUMPABLE, 0);
+  rlimit no_core{0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
+  if (FILE* score = fopen("/proc/self/oom_score_adj", "w")) {
+    fputs("-900", score);  // needs privilege; without it the default stays
+    fclose(score);
+  }
+  if (Result<void> locked = lock_process_memory(); !locked.ok()) {
+    event_log().warn("the pager's own memory is not locked ({}): a machine short of memory may stall the guest; "
+                 "raise `ulimit -l` or run as root",
+                 locked.error().describe());
+  }
+}
+
+PagerConfig config_from(const nlohmann::json& json, Reporter& reporter) {
+  PagerConfig config;
+  config.name = json.at("name");
+  config.region_bytes = json.at("region_bytes");
+  config.local_bytes = json.at("local_bytes");
+  config.prefetch_pages = json.at("prefetch_pages");
+  config.prefetch_adaptive = json.at("prefetch_adaptive");
+  config.insecure = json.at("insecure");
+  for (const std::string node : json.at("nodes")) {
+    Result<NodeUrl> url = parse_node_url(node);
+    if (url.ok()) config.nodes.push_back(std::move(url).value());
+  }
+  config.on_loss = [&reporter](const LossReport& loss) {
+    reporter.say({{"event", "lost"}, {"error", loss.reason + "; " + describe_ranges(loss)}, {"pages", loss.pages}});
+  };
+  return config;
+}
+
+// QEMU's RAM has arrived: start to serve it, and only then let QEMU go on.
+Result<void> take_over_qemu(Pager& pager, uint64_t region_bytes) {
+  Handover handover = HEC_TRY(receive_handover(kHandoverFd, Deadline::after_ms(5000)));
+  if (handover.bytes != region_bytes || handover.offset != 0) {
+    (void)acknowledge(kHandoverFd, false).ok();
+    return Error{ErrorCode::kProtocol, 0, "QEMU mapped another part of the RAM than it was given"};
+  }
+  UffdFeatures features = HEC_TRY(Userfaultfd::probe());
+  HEC_TRY(pager.attach(std::move(handover.uffd), handover.address, features));
+  return acknowledge(kHandoverFd, true);
+}
+
+int serve(ControlLine& line, Reporter& reporter, Pager& pager, uint64_t region_bytes) {
+  bool attached = false;
+  for (;;) {
+    pollfd waiting[] = {{line.fd(), POLLIN, 0}, {attached ? -1 : kHandoverFd, POLLIN, 0}};
+    if (poll(waiting, 2, -1) < 0) continue;
+    if (waiting[1].revents & POLLIN) {
+      Result<void> taken = take_over_qemu(pager, region_bytes);
+      // The end of the socket before anything was handed over: QEMU ended early, and the supervisor knows.
+      if (!taken.ok() && taken.error().code != ErrorCode::kClosed) {
+        return fail(reporter, kExitMachine, "QEMU's RAM cannot be paged: " + taken.error().describe());
+      }
+      attached = true;
+      if (taken.ok()) reporter.say({{"event", "attached"}});
+    } else if (waiting[1].revents != 0) {
+      attached = true;
+    }
+    if (waiting[0].revents == 0) continue;
+    bool open = line.fill();
+    while (auto message = line.next()) {
+      if (message->value("ask", "") != "stats") continue;
+      nlohmann::json stats = nlohmann::json::parse(stats_json(pager.stats(), "memory", ""));
+      stats["event"] = "stats";
+      reporter.say(stats);
+    }
+    if (!open) return 0;
+  }
+}
+
+}  // namespace
+
+int internal_pager(const std::vector<std::string>&) {
+  start_log("hecaton-pager");
+  ControlLine line{OwnedFd(kControlFd)};
+  Reporter reporter(line);
+  auto first = line.wait(10'000);
+  if (!first || !first->contains("config")) {
+    fmt::print(stderr, "hecaton: internal-pager is started by `hecaton run`, not by hand\n");
+    return kExitUsage;
+  }
+  harden_process();
+  PagerConfig config = config_from(first->at("config"), reporter);
+  const uint64_t region_bytes = config.region_bytes;
+  std::string problem;
+  auto pager = Pager::create(std::move(config), kMemoryFd, &problem);
+  if (!pager.ok()) return fail(reporter, kExitMachine, problem);
+  reporter.say({{"event", "ready"}});
+  return serve(line, reporter, **pager, region_bytes);
+}
+
+}  // namespace hecaton::cli

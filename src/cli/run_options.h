@@ -1,0 +1,34 @@
+// What `hecaton run` was asked for, checked.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "wire/node_url.h"
+
+namespace hecaton::cli {
+
+struct RunOptions {
+  uint64_t memory_bytes = 0;
+  uint64_t local_bytes = 0;
+  std::vector<NodeUrl> nodes;  // empty: an embedded donor
+  std::string nodes_source;    // where they were named, for messages
+  std::string name;
+  std::string mode = "auto";
+  std::string accel = "auto";
+  uint64_t prefetch_pages = 64;
+  bool prefetch_adaptive = true;
+  std::string qemu = "qemu-system-x86_64";
+  std::string giantvm_qemu;
+  std::string report_file;
+  bool insecure = false;
+  bool live = false;
+  bool quiet = false;
+  std::vector<std::string> qemu_arguments;
+};
+
+// Parses and checks. Nothing: `exit_status` says how to end (0 after --help), and everything was printed.
+std::optional<RunOptions> parse_run_options(const std::vector<std::string>& arguments, int* exit_status);
+
+}  // namespace hecaton::cli
