@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "donor/frames_for_tests.h"
+#include "donor/sanitized_for_tests.h"
 
 namespace hecaton::donor {
 namespace {
@@ -164,6 +165,52 @@ TEST(Region, AnEmptyRegionCostsAlmostNothingAndADiscardGivesMemoryBack) {
   std::vector<PageRun> all{{PageNumber(0), region->pages()}};
   region->discard(all);
   EXPECT_LT(anonymous_bytes(), filled - 63_MiB);
+}
+
+TEST(Region, RecordsOfEmptyExtentsAreGivenBackToo) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer keeps memory of its own beside ours";
+  auto region = make_region(8_GiB, 8192);
+  uint64_t empty = anonymous_bytes();
+  std::vector<PageNumber> scattered;  // one page an extent: as much memory for records as for bytes
+  for (uint64_t extent = 0; extent < 8192; ++extent) scattered.push_back(PageNumber(extent * kPagesPerExtent));
+  for (PageNumber page : scattered) ASSERT_TRUE(store(*region, page, 1));
+  EXPECT_GT(anonymous_bytes(), empty + 63_MiB);
+  std::vector<PageRun> all{{PageNumber(0), region->pages()}};
+  region->discard(all);
+  EXPECT_LT(anonymous_bytes(), empty + 4_MiB);
+}
+
+TEST(Region, RefusedPagesCostNoMemory) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer keeps memory of its own beside ours";
+  auto region = make_region(8_GiB, 0);
+  uint64_t empty = anonymous_bytes();
+  for (uint64_t extent = 0; extent < 8192; ++extent) {
+    ASSERT_FALSE(store(*region, PageNumber(extent * kPagesPerExtent), 1));
+  }
+  EXPECT_LT(anonymous_bytes(), empty + 4_MiB);
+}
+
+TEST(Region, AWriteWaitsForTheViewsOfItsPages) {
+  auto region = make_region(1_MiB, 256);
+  ASSERT_TRUE(store(*region, PageNumber(0), 1));
+  std::atomic<bool> started{false};
+  std::thread writer;
+  {
+    std::optional<Region::View> place;
+    Region::View* view = view_of(*region, PageNumber(0), place);
+    writer = std::thread([&] {
+      started = true;
+      EXPECT_TRUE(store(*region, PageNumber(0), 2));
+    });
+    while (!started) std::this_thread::yield();
+    for (int look = 0; look < 20'000 && !testing::Test::HasFailure(); ++look) {
+      EXPECT_EQ(view->entry(PageNumber(0)).version, 1u);
+      if (look % 100 == 0) std::this_thread::yield();
+    }
+    EXPECT_EQ(std::memcmp(view->bytes(PageNumber(0)), content_of(PageNumber(0), 1).data(), kPageBytes), 0);
+  }
+  writer.join();
+  EXPECT_TRUE(holds(*region, PageNumber(0), 2));
 }
 
 // Sanitizers aside, this is what holds the promise that a reply is never torn: a view's pages stand still.

@@ -11,6 +11,7 @@
 #include <random>
 
 #include "donor/host_for_tests.h"
+#include "donor/sanitized_for_tests.h"
 #include "os/process.h"
 
 namespace hecaton::donor {
@@ -20,14 +21,6 @@ using testing::HasSubstr;
 using testing::StartsWith;
 using wire::Operation;
 using wire::Status;
-
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kSanitizedForAddresses = true;
-#elif defined(__has_feature)
-constexpr bool kSanitizedForAddresses = __has_feature(address_sanitizer);
-#else
-constexpr bool kSanitizedForAddresses = false;
-#endif
 
 struct PipeEnds {
   OwnedFd read, write;
@@ -277,7 +270,7 @@ TEST(Hecatond, TwoThousandConnectionsAreServedByAFewThreadsAndLittleMemory) {
 }
 
 TEST(Hecatond, OutOfDescriptorsItServesThoseItHasAndLaterTheRest) {
-  if (kSanitizedForAddresses) {
+  if (kSanitized) {
     GTEST_SKIP() << "the undefined behaviour sanitizer needs descriptors of its own to look at an object's type";
   }
   Donor donor({.more = {"--threads", "1"}, .before = "ulimit -n 40"});
