@@ -16,6 +16,7 @@
 #include "cli/verbs.h"
 #include "os/memory.h"
 #include "pager/handover.h"
+#include "pager/loss.h"
 #include "pager/pager.h"
 
 namespace hecaton::cli {

@@ -28,6 +28,7 @@ namespace {
 
 constexpr int kTickMs = 50;
 constexpr int64_t kLiveNs = 500'000'000;
+constexpr int64_t kLiveLogNs = 5'000'000'000;  // where lines are not redrawn but pile up
 constexpr int kStartMs = 30'000;
 
 std::string describe_status(int status) {
@@ -291,7 +292,7 @@ int Supervisor::finish(int wait_status) {
 
 void Supervisor::show_live() {
   const int64_t now = monotonic_ns();
-  if (now - last_live_ns_ < kLiveNs) return;
+  if (now - last_live_ns_ < (isatty(STDERR_FILENO) ? kLiveNs : kLiveLogNs)) return;
   if (!stats_.is_null()) {
     uint64_t faults = stats_.value("faults", uint64_t{0});
     double rate = last_live_ns_ == 0 ? 0 : static_cast<double>(faults - last_faults_) * 1e9 / static_cast<double>(now - last_live_ns_);

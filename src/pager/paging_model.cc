@@ -360,18 +360,33 @@ void PagingModel::evict() {
 void PagingModel::preempt() {
   if (depth_ >= 2 || random(4) != 0) return;
   ++depth_;
-  for (uint64_t n = random(3); n > 0; --n) {
-    Processor& processor = processors_[random(processors_.size())];
-    if (!processor.waiting) run_processor(processor);
+  // Several steps of each, so that whole stories fit into one call: a fault, its answer, and the write after it.
+  for (uint64_t n = random(12); n > 0; --n) {
+    switch (random(8)) {
+      case 0:
+      case 1: {
+        Processor& processor = processors_[random(processors_.size())];
+        if (!processor.waiting) run_processor(processor);
+        break;
+      }
+      case 2:
+      case 3:
+        if (!in_server_) deliver_event();
+        break;
+      case 4:
+        if (!in_server_) deliver(demand_);
+        break;
+      case 5:
+        if (!in_evictor_) evict();
+        break;
+      case 6:
+        if (!in_evictor_) deliver(write_back_);
+        break;
+      case 7:
+        if (!in_prefetcher_) deliver(prefetch_);
+        break;
+    }
   }
-  if (!in_server_ && random(2) == 0) deliver_event();
-  if (!in_server_ && random(2) == 0) deliver(demand_);
-  if (!in_evictor_ && random(3) == 0) {
-    // Several runs, so that pages which were just touched lose their second chance too.
-    for (uint64_t n = random(6); n > 0; --n) evict();
-  }
-  if (!in_evictor_ && random(3) == 0) deliver(write_back_);
-  if (!in_prefetcher_ && random(3) == 0) deliver(prefetch_);
   --depth_;
 }
 
