@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "base/units.h"
 #include "os/memory.h"
 #include "os/owned_fd.h"
 
@@ -45,6 +46,8 @@ constexpr uint8_t kGuestCode[] = {
     0x75, 0xe9,                          // jnz to the start
     0xf4,                                // hlt
 };
+
+static_assert(kDataAt + kPageBytes <= kGuestBytes && kCodeAt + sizeof kGuestCode <= kDataAt);
 
 // The same in this process; returns eax.
 uint32_t native_loop(uint32_t count, std::byte* data) {
@@ -200,7 +203,7 @@ bool has_giantvm_dsm(int kvm, int vm) {
 void time_guest(int kvm, OwnedFd vm, KvmProbe& probe) {
   auto guest = ProbeGuest::create(kvm, std::move(vm));
   if (!guest.ok()) return;
-  std::byte page[4096];
+  std::byte page[kPageBytes];
   probe.native_loops_per_us = measure([&page](uint32_t count) { return native_loop(count, page) == count * kAddend; });
   probe.guest_loops_per_us = measure([&guest](uint32_t count) { return guest->run(count); });
   probe.fast = probe.guest_loops_per_us >= probe.native_loops_per_us * KvmProbe::kSlowestFastShare;

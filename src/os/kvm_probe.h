@@ -16,9 +16,10 @@ struct KvmProbe {
   bool fast = false;               // the guest is no slower than kSlowestFastShare of native
   bool giantvm_dsm = false;        // this KVM has GiantVM's distributed shared memory
 
-  // A loop without exits runs at native speed on a KVM that uses the processor's virtualization, nested or not; noise
-  // may halve that, so a quarter is still fast. KVM without it interprets what runs in ring 0: 0.83 of native 2095
-  // loops a microsecond were measured on one such, a share of 0.0004. There is nothing in between.
+  // A loop without exits runs near native speed on a KVM that uses the processor's virtualization: 0.70 to 0.83 of it
+  // was measured even where SVM itself was emulated; noise may halve that, and a quarter is still fast. A KVM without
+  // it interprets what runs in ring 0: 0.83 of native 2095 loops a microsecond, a share of 0.0004. Nothing lies
+  // between.
   static constexpr double kSlowestFastShare = 0.25;
 };
 

@@ -103,6 +103,10 @@ constexpr Named kMachineProperties[] = {
 };
 constexpr Named kNumaProperties[] = {{"mem", kOwnsBackend}, {"memdev", kOwnsBackend}};
 
+// Without virtualization of its own: for a guest's guest KVM writes to pages (its virtual APIC, its VMCB) that it has
+// pinned, which a page that is evicted in that moment would lose.
+constexpr const char* kHostProcessor = "host,vmx=off,svm=off";
+
 using Found = std::optional<Refusal>;
 
 template <size_t kCount>
@@ -260,7 +264,7 @@ std::vector<std::string> qemu_command(const QemuPlan& plan) {
                                       "memory-backend=hecaton-ram",
                                       "-accel",
                                       accel};
-  if (plan.accel == Accel::kKvm && !has_option(chosen, "cpu")) command.insert(command.end(), {"-cpu", "host"});
+  if (plan.accel == Accel::kKvm && !has_option(chosen, "cpu")) command.insert(command.end(), {"-cpu", kHostProcessor});
   command.insert(command.end(), plan.arguments.begin(), plan.arguments.end());
   return command;
 }

@@ -32,7 +32,8 @@ struct QemuPlan {
 // QEMU rounds RAM up to whole 8 KiB, and the memory file must be exactly as large.
 inline constexpr uint64_t kRamGranularity = 8192;
 
-// argv, [0] included. On KVM the guest gets the host's processor model, unless the user chose one.
+// argv, [0] included. On KVM the guest gets the host's processor model without nested virtualization, unless the user
+// chose one.
 std::vector<std::string> qemu_command(const QemuPlan& plan);
 
 }  // namespace hecaton

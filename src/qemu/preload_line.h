@@ -30,7 +30,7 @@ class Line {
   // Names come from others: nothing in them may break the line or steer a terminal.
   Line& name(const char* more) {
     for (; *more && length_ < kRoom; ++more) {
-      buffer_[length_++] = *more < ' ' || *more == 0x7f ? '?' : *more;
+      buffer_[length_++] = static_cast<unsigned char>(*more) < ' ' || *more == 0x7f ? '?' : *more;
     }
     return *this;
   }
