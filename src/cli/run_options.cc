@@ -90,7 +90,7 @@ Result<uint64_t> parse_local(const std::string& text, uint64_t memory_bytes) {
   if (status != std::errc() || end != text.data() + text.size() - 1 || percent < 1 || percent > 100) {
     return Error{ErrorCode::kInvalidArgument, 0, "a percentage is a whole number from 1 to 100"};
   }
-  return memory_bytes / 100 * percent;
+  return memory_bytes / 100 * percent + memory_bytes % 100 * percent / 100;
 }
 
 void check_local(const RawOptions& raw, RunOptions& options, Problems& problems) {

@@ -59,6 +59,7 @@ bool place_descriptors(std::vector<std::pair<int, int>>& descriptors) {
   for (int number : {SIGINT, SIGQUIT, SIGTSTP, SIGHUP}) {
     signal(number, spec.ignore_terminal_signals ? SIG_IGN : SIG_DFL);
   }
+  if (spec.ignore_terminal_signals) setpgid(0, 0);
   signal(SIGPIPE, SIG_DFL);
   signal(SIGTERM, SIG_DFL);
   if (spec.disable_transparent_huge_pages) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);

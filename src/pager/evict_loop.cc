@@ -1,5 +1,6 @@
 #include <sched.h>
 
+#include "base/clock.h"
 #include "pager/loops.h"
 
 namespace hecaton {
@@ -20,7 +21,11 @@ Result<std::unique_ptr<EvictLoop>> EvictLoop::create(LoopContext context) {
 }
 
 EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
-    : context_(context), evictor_(context.state, *this), poller_(std::move(poller)), nudge_(std::move(nudge)) {}
+    : context_(context),
+      watch_(context.pool.donors()),
+      evictor_(context.state, *this),
+      poller_(std::move(poller)),
+      nudge_(std::move(nudge)) {}
 
 bool EvictLoop::idle() const {
   return !context_.state.budget.eviction_due() && !context_.state.any_discards() && evictor_.in_flight() == 0;
@@ -57,7 +62,9 @@ bool EvictLoop::start_batches() {
 }
 
 void EvictLoop::read_replies(int timeout_ms) {
+  if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
   size_t count = poller_.wait(events_, timeout_ms);
+  if (count == 0 && timeout_ms > 0) context_.check_silence(watch_);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
     const uint64_t donor = events_[i].data.u64;
     if (donor == kNudgeToken) {
@@ -65,6 +72,9 @@ void EvictLoop::read_replies(int timeout_ms) {
       continue;
     }
     auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
+      if (!watch_.answered(donor, monotonic_ns())) {
+        return Error{ErrorCode::kProtocol, 0, "the donor answered a write that was not sent"};
+      }
       if (header.request_id == kDiscardId) return {};
       return evictor_.on_write_reply(header.request_id, header.status, body);
     };
@@ -76,6 +86,7 @@ void EvictLoop::read_replies(int timeout_ms) {
 void EvictLoop::send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
                            std::span<const iovec> pages) {
   const size_t donor = context_.pool.placement().place(extent);
+  watch_.asked(donor, monotonic_ns());
   Result<void> sent = context_.pool.write_back(donor).send_write(batch, entries, pages);
   if (!sent.ok()) context_.donor_lost(donor, sent.error());
 }
@@ -83,6 +94,7 @@ void EvictLoop::send_write(uint64_t batch, ExtentNumber extent, std::span<const 
 void EvictLoop::send_discard(ExtentNumber extent, std::span<const PageRun> runs) {
   std::optional<size_t> donor = context_.pool.placement().donor_of(extent);
   if (!donor) return;
+  watch_.asked(*donor, monotonic_ns());
   Result<void> sent = context_.pool.write_back(*donor).send_discard(kDiscardId, runs);
   if (!sent.ok()) context_.donor_lost(*donor, sent.error());
 }

@@ -17,6 +17,12 @@ constexpr int64_t kSpinNs = 50'000;
 
 }  // namespace
 
+void LoopContext::check_silence(const SilenceWatch& watch) {
+  if (std::optional<size_t> donor = watch.silent(monotonic_ns())) {
+    donor_lost(*donor, Error{ErrorCode::kTimeout, 0, "it has not answered for 10 s, though it is connected"});
+  }
+}
+
 Result<Nudge> Nudge::create() { return Nudge(HEC_TRY(WakeFlag::create())); }
 
 Result<std::unique_ptr<FaultLoop>> FaultLoop::create(LoopContext context, const Userfaultfd& uffd, RemoteAddress base,
@@ -40,7 +46,7 @@ FaultLoop::FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress
       prefetch_(prefetch),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
-      outstanding_(context.pool.donors()) {
+      watch_(context.pool.donors()) {
   waiting_donors_.reserve(context.pool.donors());
 }
 
@@ -95,8 +101,9 @@ bool FaultLoop::read_replies() {
   for (size_t i = 0; i < waiting_donors_.size();) {
     const size_t donor = waiting_donors_[i];
     auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
-      if (outstanding_[donor] == 0) return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
-      --outstanding_[donor];
+      if (!watch_.answered(donor, monotonic_ns())) {
+        return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
+      }
       return server_.on_read_reply(header.request_id, header.status, body);
     };
     Result<size_t> frames = context_.pool.demand(donor).receive(take);
@@ -105,7 +112,7 @@ bool FaultLoop::read_replies() {
       return true;
     }
     any = any || *frames > 0;
-    if (outstanding_[donor] == 0) {
+    if (watch_.owed_by(donor) == 0) {
       waiting_donors_[i] = waiting_donors_.back();
       waiting_donors_.pop_back();
     } else {
@@ -118,11 +125,11 @@ bool FaultLoop::read_replies() {
 void FaultLoop::sleep() {
   std::array<epoll_event, 16> events;
   nudge_.about_to_sleep();
-  size_t count = poller_.wait(events, context_.ended() ? 0 : -1);
+  size_t count = poller_.wait(events, context_.ended() ? 0 : watch_.any_owed() ? SilenceWatch::kCheckMs : -1);
   nudge_.awake();
   for (size_t i = 0; i < count; ++i) {
     uint64_t token = events[i].data.u64;
-    if (token >= context_.pool.donors() || outstanding_[token] > 0) continue;
+    if (token >= context_.pool.donors() || watch_.owed_by(token) > 0) continue;
     // A donor that speaks without being asked has closed the connection, or broken the protocol.
     auto take = [](const wire::FrameHeader&, std::span<const std::byte>) -> Result<void> {
       return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
@@ -130,6 +137,7 @@ void FaultLoop::sleep() {
     Result<size_t> frames = context_.pool.demand(token).receive(take);
     if (!frames.ok()) context_.donor_lost(token, frames.error());
   }
+  if (count == 0) context_.check_silence(watch_);
 }
 
 bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
@@ -140,7 +148,8 @@ bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
     context_.donor_lost(*donor, sent.error());
     return false;
   }
-  if (outstanding_[*donor]++ == 0 &&
+  watch_.asked(*donor, monotonic_ns());
+  if (watch_.owed_by(*donor) == 1 &&
       std::find(waiting_donors_.begin(), waiting_donors_.end(), *donor) == waiting_donors_.end()) {
     waiting_donors_.push_back(*donor);
   }

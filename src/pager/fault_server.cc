@@ -119,8 +119,11 @@ FaultServer::Outcome FaultServer::map_resident(const Fault& fault, PageStatus st
   finish(fault);
   if (!status.trigger) return Outcome::kDone;
   if (uint64_t wasted = state_.wasted_triggers.exchange(0)) prefetcher_.on_waste(wasted);
-  if (auto window = prefetcher_.on_trigger(fault.page)) backend_.prefetch(*window);
-  prefetch_used_.store(prefetcher_.used_pages());
+  Prefetcher::Hit hit = prefetcher_.on_trigger(fault.page);
+  if (hit.next) backend_.prefetch(*hit.next);
+  for (PageNumber page = hit.used.first; page < hit.used.end(); ++page) {
+    if (state_.table.take_prefetched(page)) state_.counters.prefetch_used.add();
+  }
   return Outcome::kDone;
 }
 

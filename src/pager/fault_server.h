@@ -57,7 +57,6 @@ class FaultServer {
 
   bool waiting_for_budget() const { return waiting_for_budget_; }
   size_t reads_in_flight() const { return kSlots - free_slots_.size(); }
-  uint64_t prefetch_used_pages() const { return prefetch_used_.load(); }
   bool guest_gone() const { return guest_gone_; }
 
  private:
@@ -105,7 +104,6 @@ class FaultServer {
   bool waiting_for_budget_ = false;
   bool waiting_soon_ = false;
   bool guest_gone_ = false;
-  std::atomic<uint64_t> prefetch_used_{0};
 };
 
 }  // namespace hecaton

@@ -15,6 +15,7 @@
 #include "pager/loss.h"
 #include "pager/prefetch_worker.h"
 #include "store/donor_pool.h"
+#include "store/silence_watch.h"
 
 namespace hecaton {
 
@@ -30,6 +31,8 @@ struct LoopContext {
 
   bool ended() const { return stop.load() || loss.happened(); }
   void donor_lost(size_t donor, const Error& error) { loss.report(loss_of_donor(state, pool, donor, error)); }
+  // After reading what has arrived.
+  void check_silence(const SilenceWatch& watch);
 };
 
 // Lets other threads get a sleeping loop's attention, and costs them nothing while it is awake.
@@ -60,7 +63,6 @@ class FaultLoop final : public FaultBackend {
                                                    Prefetcher prefetcher, EvictLoop& evict, PrefetchLoop& prefetch);
   void run();
   Nudge& nudge() { return nudge_; }
-  uint64_t prefetch_used_pages() const { return server_.prefetch_used_pages(); }
 
   bool start_read(PageNumber page, uint32_t slot) override;
   void prefetch(const PrefetchWindow& window) override;
@@ -82,9 +84,8 @@ class FaultLoop final : public FaultBackend {
   PrefetchLoop& prefetch_;
   Poller poller_;
   Nudge nudge_;
-  std::vector<uint32_t> outstanding_;    // demand reads, by donor
-  std::vector<size_t> waiting_donors_;   // those with any
-  size_t losing_donor_ = 0;              // whose reply is being looked at
+  SilenceWatch watch_;
+  std::vector<size_t> waiting_donors_;  // those that owe an answer
 };
 
 class EvictLoop final : public EvictionBackend {
@@ -107,6 +108,7 @@ class EvictLoop final : public EvictionBackend {
 
   static constexpr uint64_t kDiscardId = UINT64_MAX;
   LoopContext context_;
+  SilenceWatch watch_;
   Evictor evictor_;
   Poller poller_;
   Nudge nudge_;
@@ -135,6 +137,7 @@ class PrefetchLoop final : public PrefetchBackend {
     size_t first = 0, count = 0;
   };
   LoopContext context_;
+  SilenceWatch watch_;
   PrefetchWorker worker_;
   Poller poller_;
   Nudge nudge_;

@@ -142,7 +142,7 @@ PagerStats Pager::stats() const {
   stats.faults_late = counters.faults_late.value();
   stats.faults_stalled = counters.faults_stalled.value();
   stats.prefetched_pages = counters.prefetched.value();
-  stats.prefetch_used_pages = impl.fault ? impl.fault->prefetch_used_pages() : 0;
+  stats.prefetch_used_pages = counters.prefetch_used.value();
   stats.evicted_pages = counters.evicted.value();
   stats.written_back_pages = counters.written_back.value();
   stats.zero_pages = counters.zeroed.value();

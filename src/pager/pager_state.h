@@ -19,7 +19,7 @@ namespace hecaton {
 
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
-  Counter taken_back, prefetched, evicted, written_back, zeroed, discarded, rejected_writes, refetched, lost;
+  Counter taken_back, prefetched, prefetch_used, evicted, written_back, zeroed, discarded, rejected_writes, refetched, lost;
   Histogram fault_us;  // from reading the event to the wake
 };
 

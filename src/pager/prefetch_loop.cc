@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "pager/loops.h"
 
 namespace hecaton {
@@ -16,7 +17,11 @@ Result<std::unique_ptr<PrefetchLoop>> PrefetchLoop::create(LoopContext context) 
 }
 
 PrefetchLoop::PrefetchLoop(LoopContext context, Poller poller, Nudge nudge)
-    : context_(context), worker_(context.state, *this), poller_(std::move(poller)), nudge_(std::move(nudge)) {}
+    : context_(context),
+      watch_(context.pool.donors()),
+      worker_(context.state, *this),
+      poller_(std::move(poller)),
+      nudge_(std::move(nudge)) {}
 
 void PrefetchLoop::offer(const PrefetchWindow& window) {
   queue_.with([&](Queue& queue) {
@@ -51,14 +56,19 @@ void PrefetchLoop::run() {
 }
 
 void PrefetchLoop::read_replies(int timeout_ms) {
+  if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
   size_t count = poller_.wait(events_, timeout_ms);
+  if (count == 0 && timeout_ms > 0) context_.check_silence(watch_);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
     const uint64_t donor = events_[i].data.u64;
     if (donor == kNudgeToken) {
       nudge_.awake();
       continue;
     }
-    auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) {
+    auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
+      if (!watch_.answered(donor, monotonic_ns())) {
+        return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
+      }
       return worker_.on_read_reply(header.request_id, header.status, body);
     };
     Result<size_t> frames = context_.pool.prefetch(donor).receive(take);
@@ -69,6 +79,7 @@ void PrefetchLoop::read_replies(int timeout_ms) {
 bool PrefetchLoop::send_read(uint64_t request, std::span<const PageNumber> pages) {
   std::optional<size_t> donor = context_.pool.placement().donor_of(extent_of(pages.front()));
   HEC_CHECK(donor.has_value());  // a Remote page was written to some donor
+  watch_.asked(*donor, monotonic_ns());
   Result<void> sent = context_.pool.prefetch(*donor).send_read(request, pages);
   if (!sent.ok()) context_.donor_lost(*donor, sent.error());
   return sent.ok();

@@ -97,7 +97,7 @@ void PrefetchWorker::install_run(PageRun run, const std::byte* bytes) {
     // Waiters are woken after the table says Clean, so that the event of a woken thread finds a settled page.
     InstallOutcome outcome = state_.memory.copy(run, bytes, true, false, &done);
     for (uint64_t i = 0; i < done; ++i) {
-      state_.table.finish_fetch(run.first + i, PageTable::Arrival::kClean);
+      state_.table.finish_fetch(run.first + i, PageTable::Arrival::kPrefetched);
       state_.counters.prefetched.add();
     }
     if (done > 0) state_.memory.wake({run.first, done});
@@ -118,7 +118,7 @@ void PrefetchWorker::install_run(PageRun run, const std::byte* bytes) {
 
 void PrefetchWorker::install_unmapped(PageNumber page, const std::byte* bytes, bool trigger) {
   std::memcpy(state_.memory.bytes(page), bytes, kPageBytes);
-  state_.table.finish_fetch(page, trigger ? PageTable::Arrival::kCleanTrigger : PageTable::Arrival::kClean);
+  state_.table.finish_fetch(page, trigger ? PageTable::Arrival::kPrefetchedTrigger : PageTable::Arrival::kPrefetched);
   state_.counters.prefetched.add();
   state_.memory.wake({page, 1});
 }

@@ -10,6 +10,7 @@ constexpr uint32_t kBusy = 1u << 3;
 constexpr uint32_t kHeld = 1u << 4;
 constexpr uint32_t kTrigger = 1u << 5;
 constexpr uint32_t kReferenced = 1u << 6;
+constexpr uint32_t kPrefetched = 1u << 7;
 constexpr uint32_t kVersionShift = 8;
 constexpr uint32_t kVersionMask = 0xffffff;
 
@@ -82,7 +83,9 @@ void PageTable::finish_fetch(PageNumber page, Arrival arrival) {
     if (state_of(word) != PageState::kFetching) return std::nullopt;
     switch (arrival) {
       case Arrival::kClean: return with_state(word, PageState::kClean) | kReferenced;
-      case Arrival::kCleanTrigger: return (with_state(word, PageState::kClean) | kTrigger | kReferenced);
+      case Arrival::kPrefetched: return with_state(word, PageState::kClean) | kPrefetched | kReferenced;
+      case Arrival::kPrefetchedTrigger:
+        return with_state(word, PageState::kClean) | kPrefetched | kTrigger | kReferenced;
       case Arrival::kDirty: return with_state(word, PageState::kDirty) | kReferenced;
     }
     return std::nullopt;
@@ -123,7 +126,7 @@ std::optional<PageState> PageTable::begin_discard(PageNumber page) {
   bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     before = state_of(word);
     if (busy(word) || before == PageState::kFetching) return std::nullopt;
-    return (with_state(word, PageState::kAbsent) & ~(kTrigger | kReferenced)) | kBusy;
+    return (with_state(word, PageState::kAbsent) & ~(kTrigger | kPrefetched | kReferenced)) | kBusy;
   });
   return done ? std::optional(before) : std::nullopt;
 }
@@ -143,6 +146,13 @@ void PageTable::release(PageNumber page) {
   HEC_CHECK(done);
 }
 
+bool PageTable::take_prefetched(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if ((word & kPrefetched) == 0) return std::nullopt;
+    return word & ~kPrefetched;
+  });
+}
+
 std::optional<PageTable::Leave> PageTable::begin_leave(PageNumber page) {
   Leave leave{};
   bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
@@ -151,7 +161,7 @@ std::optional<PageTable::Leave> PageTable::begin_leave(PageNumber page) {
     leave.dirty = state == PageState::kDirty;
     leave.trigger = (word & kTrigger) != 0;
     leave.version = leave.dirty ? next_version(version_of(word)) : version_of(word);
-    return (with_version(with_state(word, PageState::kLeaving), leave.version) & ~kTrigger) | kBusy;
+    return (with_version(with_state(word, PageState::kLeaving), leave.version) & ~(kTrigger | kPrefetched)) | kBusy;
   });
   return done ? std::optional(leave) : std::nullopt;
 }

@@ -64,7 +64,7 @@ class PageTable {
   // --- bringing a page in; the one who began it finishes it
   bool begin_fill(PageNumber page);   // Absent → Fetching
   bool begin_fetch(PageNumber page);  // Remote → Fetching
-  enum class Arrival : uint8_t { kClean, kCleanTrigger, kDirty };
+  enum class Arrival : uint8_t { kClean, kPrefetched, kPrefetchedTrigger, kDirty };
   void finish_fetch(PageNumber page, Arrival arrival);  // Fetching → Clean or Dirty
   void abort_fetch(PageNumber page);                    // Fetching → Remote: the fetch did not happen
   void abort_fill(PageNumber page);                     // Fetching → Absent: the fill did not happen
@@ -76,6 +76,9 @@ class PageTable {
   std::optional<PageState> begin_discard(PageNumber page);
   bool begin_absent(PageNumber page);  // Absent → Absent + busy
   void release(PageNumber page);
+
+  // True once for a page that was prefetched and is still resident: for counting those whose window was used.
+  bool take_prefetched(PageNumber page);
 
   // --- eviction
   struct Leave {

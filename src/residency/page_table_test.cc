@@ -123,11 +123,19 @@ TEST_F(PageTableTest, AFetchCannotBeDiscardedUnderneath) {
 TEST_F(PageTableTest, ATriggerIsReportedWhenItLeavesUntouchedAndOnlyThen) {
   make_remote();
   ASSERT_TRUE(table.begin_fetch(kPage));
-  table.finish_fetch(kPage, PageTable::Arrival::kCleanTrigger);
+  table.finish_fetch(kPage, PageTable::Arrival::kPrefetchedTrigger);
   EXPECT_TRUE(table.get(kPage).trigger);
   ASSERT_TRUE(table.begin_map(kPage));
   table.release(kPage);
   EXPECT_FALSE(table.begin_leave(kPage)->trigger);
+}
+
+TEST_F(PageTableTest, APrefetchedPageCountsOnceAndOnlyWhileItIsResident) {
+  make_remote();
+  ASSERT_TRUE(table.begin_fetch(kPage));
+  table.finish_fetch(kPage, PageTable::Arrival::kPrefetched);
+  EXPECT_TRUE(table.take_prefetched(kPage));
+  EXPECT_FALSE(table.take_prefetched(kPage));
 }
 
 // One thread takes the page back while another commits it: exactly one of them wins, every time.

@@ -41,7 +41,7 @@ Prefetcher::Stream* Prefetcher::find_by_next(PageNumber page) {
 Prefetcher::Stream& Prefetcher::replace_oldest(PageNumber page) {
   Stream& oldest = *std::min_element(streams_.begin(), streams_.end(),
                                      [](const Stream& a, const Stream& b) { return a.last_used < b.last_used; });
-  oldest = Stream{page + 1, PageNumber(), 0, 0, time_};
+  oldest = Stream{page + 1, PageNumber(), {}, 0, time_};
   return oldest;
 }
 
@@ -51,7 +51,7 @@ std::optional<PrefetchWindow> Prefetcher::open_window(Stream& stream, uint64_t p
   PrefetchWindow window{{stream.next, pages}, stream.next + pages / 2};
   stream.next = window.pages.end();
   stream.trigger = window.trigger;
-  stream.window = pages;
+  stream.pages = window.pages;
   return window;
 }
 
@@ -66,20 +66,20 @@ std::optional<PrefetchWindow> Prefetcher::on_fault(PageNumber page) {
   stream->last_used = time_;
   stream->next = page + 1;
   if (++stream->hits < hits_needed()) return std::nullopt;
-  return open_window(*stream, grown(stream->window));
+  return open_window(*stream, grown(stream->pages.count));
 }
 
-std::optional<PrefetchWindow> Prefetcher::on_trigger(PageNumber trigger) {
+Prefetcher::Hit Prefetcher::on_trigger(PageNumber trigger) {
   ++time_;
   usefulness_ = towards(usefulness_, kFull);
   for (Stream& stream : streams_) {
-    if (stream.window == 0 || stream.trigger != trigger) continue;
-    used_pages_ += stream.window;
+    if (stream.pages.count == 0 || stream.trigger != trigger) continue;
+    const PageRun used = stream.pages;
     stream.last_used = time_;
     ++stream.hits;
-    return open_window(stream, grown(stream.window));
+    return {used, open_window(stream, grown(used.count))};
   }
-  return std::nullopt;
+  return {};
 }
 
 void Prefetcher::on_waste(uint64_t windows) {

@@ -25,19 +25,20 @@ class Prefetcher {
 
   // A fault on a remote page. The window to fetch now, if any.
   std::optional<PrefetchWindow> on_fault(PageNumber page);
-  // The first touch of a trigger. The stream's next window.
-  std::optional<PrefetchWindow> on_trigger(PageNumber trigger);
+  // The first touch of a trigger. The window that it shows to be used, if it is still known, and the stream's next one.
+  struct Hit {
+    PageRun used;
+    std::optional<PrefetchWindow> next;
+  };
+  Hit on_trigger(PageNumber trigger);
   // `windows` more triggers were evicted without having been touched.
   void on_waste(uint64_t windows);
-
-  // Pages of windows whose trigger was touched.
-  uint64_t used_pages() const { return used_pages_; }
 
  private:
   struct Stream {
     PageNumber next;       // the fault that would continue the stream
     PageNumber trigger;    // of the newest window
-    uint64_t window = 0;   // pages of the newest window; 0: none yet
+    PageRun pages;         // of the newest window; none yet: empty
     uint64_t hits = 0;     // faults and triggers in sequence
     uint64_t last_used = 0;
   };
@@ -54,7 +55,6 @@ class Prefetcher {
   const bool adaptive_;
   std::array<Stream, kStreams> streams_{};
   uint64_t time_ = 0;
-  uint64_t used_pages_ = 0;
   // Share of windows that were used, as an exponential average in 1/1024; starts undecided.
   uint64_t usefulness_ = 512;
 };
