@@ -39,6 +39,7 @@ class KillTest(EndToEndTest):
         donor.kill()
         self.assert_stopped(guest, guest.finish(60), r"(?i)lost|gone")
         self.assertIn(donor.address, guest.errors())
+        self.assertGreater(guest.report()["lost_pages"], 0, "the report tells how much is lost")
 
     def test_of_one_donor_of_two_stops_the_guest_and_names_it(self):
         donors = [Donor(self), Donor(self)]
