@@ -30,6 +30,8 @@ spdlog::logger& event_log() {
   return *logger;
 }
 
-void start_log(const char* name) { process_name() = name; }
+void start_log(const char* name) {
+  process_name() = name;
+}
 
 }  // namespace hecaton

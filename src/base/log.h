@@ -6,8 +6,8 @@
 
 namespace hecaton {
 
-// The log of Hecaton's own events: "NAME: text" lines on stderr. Level from HECATON_LOG (error, warn, info, debug), else
-// warn. Apart from the default logger of a program that only hosts us.
+// The log of Hecaton's own events: "NAME: text" lines on stderr. Level from HECATON_LOG (error, warn, info, debug),
+// else warn. Apart from the default logger of a program that only hosts us.
 spdlog::logger& event_log();
 
 // Names this process in its log lines; without it, "hecaton". Before the first event.

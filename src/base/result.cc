@@ -6,18 +6,30 @@ namespace hecaton {
 
 const char* name_of(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kInvalidArgument: return "invalid argument";
-    case ErrorCode::kNotFound: return "not found";
-    case ErrorCode::kUnavailable: return "unavailable";
-    case ErrorCode::kUnsupported: return "unsupported";
-    case ErrorCode::kPermission: return "not permitted";
-    case ErrorCode::kProtocol: return "protocol error";
-    case ErrorCode::kFull: return "full";
-    case ErrorCode::kBusy: return "busy";
-    case ErrorCode::kTimeout: return "timed out";
-    case ErrorCode::kClosed: return "closed";
-    case ErrorCode::kCorrupt: return "corrupt";
-    case ErrorCode::kSystem: return "system error";
+    case ErrorCode::kInvalidArgument:
+      return "invalid argument";
+    case ErrorCode::kNotFound:
+      return "not found";
+    case ErrorCode::kUnavailable:
+      return "unavailable";
+    case ErrorCode::kUnsupported:
+      return "unsupported";
+    case ErrorCode::kPermission:
+      return "not permitted";
+    case ErrorCode::kProtocol:
+      return "protocol error";
+    case ErrorCode::kFull:
+      return "full";
+    case ErrorCode::kBusy:
+      return "busy";
+    case ErrorCode::kTimeout:
+      return "timed out";
+    case ErrorCode::kClosed:
+      return "closed";
+    case ErrorCode::kCorrupt:
+      return "corrupt";
+    case ErrorCode::kSystem:
+      return "system error";
   }
   return "unknown error";
 }

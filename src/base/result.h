@@ -95,11 +95,11 @@ class [[nodiscard]] Result<void> {
 };
 
 // The value of EXPR, or return its error from the calling function.
-#define HEC_TRY(expr)                                \
-  __extension__({                                    \
-    auto hec_result_ = (expr);                       \
+#define HEC_TRY(expr)                                  \
+  __extension__({                                      \
+    auto hec_result_ = (expr);                         \
     if (!hec_result_.ok()) return hec_result_.error(); \
-    std::move(hec_result_).value();                  \
+    std::move(hec_result_).value();                    \
   })
 
 }  // namespace hecaton

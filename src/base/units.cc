@@ -12,11 +12,20 @@ int shift_of(std::string_view suffix) {
   if (suffix.empty() || suffix == "B" || suffix == "b") return 0;
   int shift = 0;
   switch (suffix[0] | 0x20) {
-    case 'k': shift = 10; break;
-    case 'm': shift = 20; break;
-    case 'g': shift = 30; break;
-    case 't': shift = 40; break;
-    default: return -1;
+    case 'k':
+      shift = 10;
+      break;
+    case 'm':
+      shift = 20;
+      break;
+    case 'g':
+      shift = 30;
+      break;
+    case 't':
+      shift = 40;
+      break;
+    default:
+      return -1;
   }
   std::string_view rest = suffix.substr(1);
   return rest.empty() || rest == "B" || rest == "iB" || rest == "b" || rest == "ib" ? shift : -1;

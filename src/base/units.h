@@ -15,9 +15,15 @@ inline constexpr size_t kPageBytes = 4096;           // a page of a region
 inline constexpr size_t kExtentBytes = 1024 * 1024;  // the unit of placement
 inline constexpr size_t kPagesPerExtent = kExtentBytes / kPageBytes;
 
-inline constexpr uint64_t operator""_KiB(unsigned long long n) { return n << 10; }
-inline constexpr uint64_t operator""_MiB(unsigned long long n) { return n << 20; }
-inline constexpr uint64_t operator""_GiB(unsigned long long n) { return n << 30; }
+inline constexpr uint64_t operator""_KiB(unsigned long long n) {
+  return n << 10;
+}
+inline constexpr uint64_t operator""_MiB(unsigned long long n) {
+  return n << 20;
+}
+inline constexpr uint64_t operator""_GiB(unsigned long long n) {
+  return n << 30;
+}
 
 // A number that is only comparable with, and assignable from, its own kind.
 template <typename Tag>
@@ -39,9 +45,15 @@ struct Number {
 using PageNumber = Number<struct PageTag>;      // page of a region, counted from its start
 using ExtentNumber = Number<struct ExtentTag>;  // extent of a region, counted from its start
 
-constexpr ExtentNumber extent_of(PageNumber page) { return ExtentNumber(page.value / kPagesPerExtent); }
-constexpr uint64_t pages_in(uint64_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes; }
-constexpr uint64_t extents_in(uint64_t pages) { return (pages + kPagesPerExtent - 1) / kPagesPerExtent; }
+constexpr ExtentNumber extent_of(PageNumber page) {
+  return ExtentNumber(page.value / kPagesPerExtent);
+}
+constexpr uint64_t pages_in(uint64_t bytes) {
+  return (bytes + kPageBytes - 1) / kPageBytes;
+}
+constexpr uint64_t extents_in(uint64_t pages) {
+  return (pages + kPagesPerExtent - 1) / kPagesPerExtent;
+}
 
 // `count` pages from `first` on.
 struct PageRun {

@@ -25,36 +25,52 @@ int fail(int error, const std::string& problem) {
 
 int code_of(const hecaton::Error& error) {
   switch (error.code) {
-    case ErrorCode::kPermission: return HECATON_EPERM;
-    case ErrorCode::kUnsupported: return HECATON_EKERNEL;
+    case ErrorCode::kPermission:
+      return HECATON_EPERM;
+    case ErrorCode::kUnsupported:
+      return HECATON_EKERNEL;
     case ErrorCode::kUnavailable:
     case ErrorCode::kTimeout:
     case ErrorCode::kClosed:
     case ErrorCode::kBusy:
-    case ErrorCode::kProtocol: return HECATON_EUNREACHABLE;
-    case ErrorCode::kFull: return HECATON_EFULL;
-    case ErrorCode::kInvalidArgument: return HECATON_EINVAL;
+    case ErrorCode::kProtocol:
+      return HECATON_EUNREACHABLE;
+    case ErrorCode::kFull:
+      return HECATON_EFULL;
+    case ErrorCode::kInvalidArgument:
+      return HECATON_EINVAL;
     default:
       switch (error.os_error) {
         case ENOMEM:
         case EMFILE:
-        case ENFILE: return HECATON_ENOMEM;
-        default: return HECATON_ESYSTEM;
+        case ENFILE:
+          return HECATON_ENOMEM;
+        default:
+          return HECATON_ESYSTEM;
       }
   }
 }
 
 const char* meaning_of(int error) {
   switch (error) {
-    case HECATON_OK: return "no error";
-    case HECATON_EINVAL: return "a field of the configuration is wrong";
-    case HECATON_EKERNEL: return "this kernel lacks the userfaultfd features that paging needs (Linux 5.19 has them)";
-    case HECATON_EPERM: return "no right to use userfaultfd: be root, or get access to /dev/userfaultfd";
-    case HECATON_EUNREACHABLE: return "a node cannot be reached";
-    case HECATON_EFULL: return "the nodes have too little memory free";
-    case HECATON_ENOMEM: return "this machine gave no memory, address space or descriptors";
-    case HECATON_ESYSTEM: return "a system call failed";
-    default: return "not an error number of hecaton";
+    case HECATON_OK:
+      return "no error";
+    case HECATON_EINVAL:
+      return "a field of the configuration is wrong";
+    case HECATON_EKERNEL:
+      return "this kernel lacks the userfaultfd features that paging needs (Linux 5.19 has them)";
+    case HECATON_EPERM:
+      return "no right to use userfaultfd: be root, or get access to /dev/userfaultfd";
+    case HECATON_EUNREACHABLE:
+      return "a node cannot be reached";
+    case HECATON_EFULL:
+      return "the nodes have too little memory free";
+    case HECATON_ENOMEM:
+      return "this machine gave no memory, address space or descriptors";
+    case HECATON_ESYSTEM:
+      return "a system call failed";
+    default:
+      return "not an error number of hecaton";
   }
 }
 

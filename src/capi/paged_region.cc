@@ -37,7 +37,8 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config,
   const uint64_t bytes = pages_in(config.bytes) * kPageBytes;
   UffdFeatures features = HEC_TRY(explain(Userfaultfd::probe()));
   if (!features.enough_for_memory_mode()) {
-    *problem = "this kernel's userfaultfd lacks minor faults or write protection for shared memory; Linux 5.19 has them";
+    *problem =
+        "this kernel's userfaultfd lacks minor faults or write protection for shared memory; Linux 5.19 has them";
     return Error{ErrorCode::kUnsupported, 0, "userfaultfd features"};
   }
   Userfaultfd uffd = HEC_TRY(explain(Userfaultfd::create()));

@@ -1,5 +1,6 @@
-// Paged memory in this process: what the C interface and the benches stand on. One region: a memfd mapped twice (once for
-// the user, once for the pager), a userfaultfd on the user's mapping, a pager, and an embedded donor if none is named.
+// Paged memory in this process: what the C interface and the benches stand on. One region: a memfd mapped twice (once
+// for the user, once for the pager), a userfaultfd on the user's mapping, a pager, and an embedded donor if none is
+// named.
 //
 // open and destruction: any thread, with nobody else touching the region.
 #pragma once
@@ -18,8 +19,8 @@ namespace hecaton {
 struct PagedRegionConfig {
   uint64_t bytes = 0;
   uint64_t local_bytes = 0;
-  std::vector<NodeUrl> nodes;     // empty: an embedded donor
-  uint64_t prefetch_pages = 64;   // 0: off
+  std::vector<NodeUrl> nodes;                      // empty: an embedded donor
+  uint64_t prefetch_pages = 64;                    // 0: off
   std::function<void(const LossReport&)> on_loss;  // default: say it and abort
 };
 

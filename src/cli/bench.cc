@@ -128,7 +128,8 @@ int bench_fault(const FaultOptions& options) {
   }
   options.json ? print_json(*figures) : print_table(*figures);
   if (figures->wrong == 0) return 0;
-  fmt::print(stderr, "hecaton bench: {} pages came back with wrong bytes; this is a bug, please report it\n", figures->wrong);
+  fmt::print(stderr, "hecaton bench: {} pages came back with wrong bytes; this is a bug, please report it\n",
+             figures->wrong);
   return 1;
 }
 
@@ -141,8 +142,11 @@ int bench(const std::vector<std::string>& arguments) {
   app.require_subcommand(1);
   FaultOptions options;
   CLI::App* fault = app.add_subcommand("fault", "random 4 KiB faults on remote pages");
-  fault->add_option("--rounds", options.rounds, "faults to measure")->check(CLI::Range(100, 10'000'000))->capture_default_str();
-  fault->add_option("--node", options.nodes, "a donor to use; default: an embedded one over loopback TCP")->type_name("URL");
+  fault->add_option("--rounds", options.rounds, "faults to measure")
+      ->check(CLI::Range(100, 10'000'000))
+      ->capture_default_str();
+  fault->add_option("--node", options.nodes, "a donor to use; default: an embedded one over loopback TCP")
+      ->type_name("URL");
   fault->add_flag("--json", options.json, "figures as JSON");
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {

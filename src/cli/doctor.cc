@@ -14,9 +14,12 @@ namespace {
 
 const char* word_for(Verdict verdict) {
   switch (verdict) {
-    case Verdict::kGood: return "ok";
-    case Verdict::kNote: return "note";
-    case Verdict::kMissing: return "MISSING";
+    case Verdict::kGood:
+      return "ok";
+    case Verdict::kNote:
+      return "note";
+    case Verdict::kMissing:
+      return "MISSING";
   }
   return "";
 }
@@ -50,10 +53,12 @@ void print_json(const std::vector<Check>& checks, bool can_run) {
 int doctor(const std::vector<std::string>& arguments) {
   CLI::App app;
   app.name("hecaton doctor");
-  app.description("Tells what this machine can do for VMs with remote memory. Exit status 3 if memory mode cannot run.");
+  app.description(
+      "Tells what this machine can do for VMs with remote memory. Exit status 3 if memory mode cannot run.");
   DoctorOptions options;
   bool json = false;
-  app.add_option("--node", options.nodes, "a donor to try to reach; default: those in cluster_uffd.conf")->type_name("URL");
+  app.add_option("--node", options.nodes, "a donor to try to reach; default: those in cluster_uffd.conf")
+      ->type_name("URL");
   app.add_option("--qemu", options.qemu, "the QEMU to look at")->type_name("PATH")->capture_default_str();
   app.add_flag("--json", json, "the same as JSON");
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());

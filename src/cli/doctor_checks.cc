@@ -50,10 +50,10 @@ Check check_userfaultfd(UffdFeatures* features) {
   }
   *features = *probed;
   bool enough = probed->enough_for_memory_mode();
-  std::string list = fmt::format("by {}: missing {}, minor {}, write-protect {}, discard events {}, protected map {}, poison {}",
-                                 source == UffdSource::kSyscall ? "system call" : "/dev/userfaultfd",
-                                 probed->missing_shmem(), probed->minor_shmem(), probed->wp_shmem(),
-                                 probed->event_remove(), probed->continue_wp(), probed->poison());
+  std::string list = fmt::format(
+      "by {}: missing {}, minor {}, write-protect {}, discard events {}, protected map {}, poison {}",
+      source == UffdSource::kSyscall ? "system call" : "/dev/userfaultfd", probed->missing_shmem(),
+      probed->minor_shmem(), probed->wp_shmem(), probed->event_remove(), probed->continue_wp(), probed->poison());
   return {"userfaultfd", enough ? Verdict::kGood : Verdict::kMissing, list,
           "missing, minor, write-protect and discard events are needed; protected map (6.4) and poison (6.6) help",
           enough ? "" : "install a newer kernel (Debian 12 has 6.1)"};
@@ -66,10 +66,12 @@ Check check_privileges() {
 }
 
 Check check_kvm() {
-  const char* meaning = "without a fast KVM the guest runs on TCG, QEMU's own translator: correct, but several times slower";
+  const char* meaning =
+      "without a fast KVM the guest runs on TCG, QEMU's own translator: correct, but several times slower";
   KvmProbe probe = probe_kvm();
   if (!probe.present) {
-    return {"kvm", Verdict::kNote, "no /dev/kvm", meaning, "modprobe kvm_intel (or kvm_amd); turn virtualization on in the firmware"};
+    return {"kvm", Verdict::kNote, "no /dev/kvm", meaning,
+            "modprobe kvm_intel (or kvm_amd); turn virtualization on in the firmware"};
   }
   if (!probe.opens) {
     return {"kvm", Verdict::kNote, fmt::format("/dev/kvm cannot be opened: {}", strerror(probe.os_error)), meaning,
@@ -86,7 +88,8 @@ Check check_kvm() {
 
 Check check_giantvm() {
   bool there = access("/dev/giantvm", F_OK) == 0;
-  return {"giantvm", Verdict::kGood, there ? "/dev/giantvm is there: mode kernel is possible" : "no module: mode memory", "", ""};
+  return {"giantvm", Verdict::kGood,
+          there ? "/dev/giantvm is there: mode kernel is possible" : "no module: mode memory", "", ""};
 }
 
 Check check_huge_pages() {
@@ -94,17 +97,21 @@ Check check_huge_pages() {
   size_t from = setting.find('['), to = setting.find(']');
   std::string chosen = from == std::string::npos ? "not there" : setting.substr(from + 1, to - from - 1);
   bool forced = chosen == "force";
-  return {"huge pages in shmem", forced ? Verdict::kNote : Verdict::kGood, chosen,
-          "`force` ignores that the pager asks for small pages: one filled page can make 512 resident, beyond the budget",
-          forced ? "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled" : ""};
+  return {
+      "huge pages in shmem", forced ? Verdict::kNote : Verdict::kGood, chosen,
+      "`force` ignores that the pager asks for small pages: one filled page can make 512 resident, beyond the budget",
+      forced ? "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled" : ""};
 }
 
-Check check_limit(const char* name, __rlimit_resource resource, uint64_t enough, const char* meaning, const char* remedy) {
+Check check_limit(const char* name, __rlimit_resource resource, uint64_t enough, const char* meaning,
+                  const char* remedy) {
   rlimit limit{};
   getrlimit(resource, &limit);
   const bool endless = limit.rlim_cur == RLIM_INFINITY;
   const bool good = endless || limit.rlim_cur >= enough || (resource == RLIMIT_MEMLOCK && geteuid() == 0);
-  std::string found = endless ? "unlimited" : resource == RLIMIT_MEMLOCK ? format_size(limit.rlim_cur) : std::to_string(limit.rlim_cur);
+  std::string found = endless                      ? "unlimited"
+                      : resource == RLIMIT_MEMLOCK ? format_size(limit.rlim_cur)
+                                                   : std::to_string(limit.rlim_cur);
   return {name, good ? Verdict::kGood : Verdict::kNote, found, meaning, good ? "" : remedy};
 }
 
@@ -112,8 +119,7 @@ Check check_real_time() {
   rlimit limit{};
   getrlimit(RLIMIT_RTPRIO, &limit);
   bool may = geteuid() == 0 || limit.rlim_cur > 0;
-  return {"real-time priority", Verdict::kGood, may ? "allowed" : "not allowed",
-          "not used by this version", ""};
+  return {"real-time priority", Verdict::kGood, may ? "allowed" : "not allowed", "not used by this version", ""};
 }
 
 Check check_qemu(const std::string& name) {
@@ -139,9 +145,11 @@ Check check_qemu(const std::string& name) {
 Check check_parts() {
   bool library = find_preload_library().has_value(), donor = find_hecatond().has_value();
   bool good = library && donor;
-  return {"hecaton's own parts", library ? (good ? Verdict::kGood : Verdict::kNote) : Verdict::kMissing,
-          fmt::format("libhecaton-qemu.so {}, hecatond {}", library ? "found" : "not found", donor ? "found" : "not found"),
-          "the library hands QEMU's RAM to the pager; hecatond is needed for an embedded donor", good ? "" : "install hecaton again"};
+  return {
+      "hecaton's own parts", library ? (good ? Verdict::kGood : Verdict::kNote) : Verdict::kMissing,
+      fmt::format("libhecaton-qemu.so {}, hecatond {}", library ? "found" : "not found", donor ? "found" : "not found"),
+      "the library hands QEMU's RAM to the pager; hecatond is needed for an embedded donor",
+      good ? "" : "install hecaton again"};
 }
 
 Check check_memory() {
@@ -151,7 +159,8 @@ Check check_memory() {
     sscanf(line.c_str(), "MemTotal: %lu", &total);
     sscanf(line.c_str(), "MemAvailable: %lu", &available);
   }
-  return {"memory", Verdict::kGood, fmt::format("{} of {} available", format_size(available << 10), format_size(total << 10)), "", ""};
+  return {"memory", Verdict::kGood,
+          fmt::format("{} of {} available", format_size(available << 10), format_size(total << 10)), "", ""};
 }
 
 Check check_donor(const NodeUrl& url) {
@@ -160,16 +169,19 @@ Check check_donor(const NodeUrl& url) {
   auto stream = connect_tcp(url, Deadline::after_ms(2000));
   if (!stream.ok()) {
     return {name, Verdict::kNote, stream.error().describe(), "a VM that names this donor would not start",
-            fmt::format("on that machine: hecatond --size SIZE --listen {}{}", url.printable(), url.is_loopback() ? "" : " --insecure")};
+            fmt::format("on that machine: hecatond --size SIZE --listen {}{}", url.printable(),
+                        url.is_loopback() ? "" : " --insecure")};
   }
-  auto client = DonorClient::handshake(std::move(*stream), wire::Role::kControl, random_id(), Deadline::after_ms(2000), &detail);
+  auto client =
+      DonorClient::handshake(std::move(*stream), wire::Role::kControl, random_id(), Deadline::after_ms(2000), &detail);
   if (!client.ok()) {
     return {name, Verdict::kNote, detail.empty() ? client.error().describe() : detail,
-            "something answers there, but it is not a hecatond of this version", "check the port, and the version there"};
+            "something answers there, but it is not a hecatond of this version",
+            "check the port, and the version there"};
   }
   return {name, Verdict::kGood,
-          fmt::format("hecatond {}: lends {}, {} free", client->donor().software, format_size(client->donor().lends_bytes),
-                      format_size(client->donor().free_bytes)),
+          fmt::format("hecatond {}: lends {}, {} free", client->donor().software,
+                      format_size(client->donor().lends_bytes), format_size(client->donor().free_bytes)),
           "", ""};
 }
 
@@ -178,8 +190,10 @@ void check_donors(const DoctorOptions& options, std::vector<Check>* checks) {
   std::vector<NodesFileProblem> problems;
   for (const std::string& text : options.nodes) {
     Result<NodeUrl> url = parse_node_url(text);
-    if (url.ok()) urls.push_back(*url);
-    else problems.push_back({0, text, url.error().context});
+    if (url.ok())
+      urls.push_back(*url);
+    else
+      problems.push_back({0, text, url.error().context});
   }
   if (std::ifstream file("cluster_uffd.conf"); options.nodes.empty() && file) {
     std::stringstream content;
@@ -187,8 +201,8 @@ void check_donors(const DoctorOptions& options, std::vector<Check>* checks) {
     urls = parse_nodes_file(content.str(), &problems);
   }
   for (const NodesFileProblem& problem : problems) {
-    checks->push_back({"donor '" + problem.text + "'", Verdict::kNote, problem.what, "a VM that names this donor would not start",
-                       "write it as HOST or HOST:PORT"});
+    checks->push_back({"donor '" + problem.text + "'", Verdict::kNote, problem.what,
+                       "a VM that names this donor would not start", "write it as HOST or HOST:PORT"});
   }
   for (const NodeUrl& url : urls) checks->push_back(check_donor(url));
 }

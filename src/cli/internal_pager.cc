@@ -52,9 +52,10 @@ void harden_process() {
     fclose(score);
   }
   if (Result<void> locked = lock_process_memory(); !locked.ok()) {
-    event_log().warn("the pager's own memory is not locked ({}): a machine short of memory may stall the guest; "
-                 "raise `ulimit -l` or run as root",
-                 locked.error().describe());
+    event_log().warn(
+        "the pager's own memory is not locked ({}): a machine short of memory may stall the guest; "
+        "raise `ulimit -l` or run as root",
+        locked.error().describe());
   }
 }
 

@@ -10,13 +10,17 @@
 namespace hecaton::cli {
 namespace {
 
-uint64_t figure(const nlohmann::json& stats, const char* key) { return stats.value(key, uint64_t{0}); }
+uint64_t figure(const nlohmann::json& stats, const char* key) {
+  return stats.value(key, uint64_t{0});
+}
 
 uint64_t latency(const nlohmann::json& stats, const char* key) {
   return stats.contains("fault_us") ? figure(stats.at("fault_us"), key) : 0;
 }
 
-void row(const char* what, const std::string& value) { fmt::print(stderr, "  {:<22} {}\n", what, value); }
+void row(const char* what, const std::string& value) {
+  fmt::print(stderr, "  {:<22} {}\n", what, value);
+}
 
 }  // namespace
 

@@ -42,11 +42,13 @@ QemuAccels accels_of(const std::string& qemu) {
 // GiantVM's own QEMU takes over, with the user's arguments as they are; this process becomes it.
 int run_kernel_mode(const RunOptions& options) {
   if (options.giantvm_qemu.empty()) {
-    return fail(kExitUsage, "mode kernel starts GiantVM's own QEMU: name it with --giantvm-qemu PATH, and give its "
-                            "arguments (-giantvm-id, -giantvm-conf, ...) after --; or use --mode memory");
+    return fail(kExitUsage,
+                "mode kernel starts GiantVM's own QEMU: name it with --giantvm-qemu PATH, and give its "
+                "arguments (-giantvm-id, -giantvm-conf, ...) after --; or use --mode memory");
   }
   auto qemu = find_program(options.giantvm_qemu);
-  if (!qemu) return fail(kExitMachine, options.giantvm_qemu + ": there is no such program; --giantvm-qemu names GiantVM's QEMU");
+  if (!qemu)
+    return fail(kExitMachine, options.giantvm_qemu + ": there is no such program; --giantvm-qemu names GiantVM's QEMU");
   std::vector<char*> argv{const_cast<char*>(qemu->c_str())};
   for (const std::string& argument : options.qemu_arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
@@ -55,8 +57,7 @@ int run_kernel_mode(const RunOptions& options) {
   return fail(kExitMachine, fmt::format("{}: {}", *qemu, strerror(errno)));
 }
 
-bool arguments_are_good(const RunOptions& options) {
-  std::vector<ArgumentProblem> problems = check_arguments(options.qemu_arguments);
+bool all_good(const std::vector<ArgumentProblem>& problems) {
   for (const ArgumentProblem& problem : problems) {
     fmt::print(stderr, "hecaton run: {}: {}; {}\n", problem.argument, problem.reason, problem.instead);
   }
@@ -67,9 +68,10 @@ bool arguments_are_good(const RunOptions& options) {
 std::string missing_for_memory_mode() {
   Result<UffdFeatures> features = Userfaultfd::probe();
   if (!features.ok()) {
-    return fmt::format("userfaultfd cannot be used: {}; run as root, or give this user access to /dev/userfaultfd "
-                       "(hecaton doctor tells more)",
-                       features.error().describe());
+    return fmt::format(
+        "userfaultfd cannot be used: {}; run as root, or give this user access to /dev/userfaultfd "
+        "(hecaton doctor tells more)",
+        features.error().describe());
   }
   if (!features->enough_for_memory_mode()) return "this kernel's userfaultfd is too old: Linux 5.19 or newer is needed";
   return {};
@@ -77,14 +79,17 @@ std::string missing_for_memory_mode() {
 
 int run_memory_mode(const RunOptions& options, const KvmProbe& kvm) {
   if (options.memory_bytes == 0) return fail(kExitUsage, "how much RAM is the VM to have? Say -m SIZE before the --");
-  if (!arguments_are_good(options)) return kExitUsage;
+  if (!all_good(check_arguments(options.qemu_arguments))) return kExitUsage;
   if (std::string missing = missing_for_memory_mode(); !missing.empty()) return fail(kExitMachine, missing);
   auto qemu = find_program(options.qemu);
   if (!qemu) {
-    return fail(kExitMachine, options.qemu + " is not found; install it (Debian: apt install qemu-system-x86), or name it with --qemu");
+    return fail(
+        kExitMachine,
+        options.qemu + " is not found; install it (Debian: apt install qemu-system-x86), or name it with --qemu");
   }
   Decision<Accel> accel = decide_accel(options.accel, kvm, accels_of(*qemu));
   if (!accel.ok()) return fail(accel.exit_code, accel.reason);
+  if (accel.choice == Accel::kKvm && !all_good(check_kvm_arguments(options.qemu_arguments))) return kExitUsage;
   if (!options.quiet) fmt::print(stderr, "hecaton: accelerator {}: {}\n", name_of(accel.choice), accel.reason);
   QemuPlan plan{*qemu, options.memory_bytes, kQemuMemoryFd, accel.choice, options.qemu_arguments};
   return Supervisor(options, name_of(accel.choice), qemu_command(plan)).run();

@@ -95,8 +95,8 @@ Result<uint64_t> parse_local(const std::string& text, uint64_t memory_bytes) {
 
 void check_local(const RawOptions& raw, RunOptions& options, Problems& problems) {
   if (raw.memory.empty()) return;
-  Result<uint64_t> local = raw.local.empty() ? Result<uint64_t>(options.memory_bytes / 2)
-                                             : parse_local(raw.local, options.memory_bytes);
+  Result<uint64_t> local =
+      raw.local.empty() ? Result<uint64_t>(options.memory_bytes / 2) : parse_local(raw.local, options.memory_bytes);
   if (!local.ok()) return problems.add("--local '{}': {}", raw.local, local.error().context);
   options.local_bytes = std::min(*local, options.memory_bytes);
   if (options.local_bytes < PagerConfig::kMinimumLocalBytes) {
@@ -161,8 +161,8 @@ void check_prefetch(const RawOptions& raw, RunOptions& options, Problems& proble
 void check_name(RunOptions& options, Problems& problems) {
   if (options.name.empty()) options.name = fmt::format("vm-{}", getpid());
   bool good = options.name.size() <= 64 && std::all_of(options.name.begin(), options.name.end(), [](char c) {
-    return isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
-  });
+                return isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
+              });
   if (!good) problems.add("--name '{}': letters, digits, '-', '_' and '.', at most 64 of them", options.name);
 }
 

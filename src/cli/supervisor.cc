@@ -32,7 +32,8 @@ constexpr int64_t kLiveLogNs = 5'000'000'000;  // where lines are not redrawn bu
 constexpr int kStartMs = 30'000;
 
 std::string describe_status(int status) {
-  if (WIFSIGNALED(status)) return fmt::format("killed by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+  if (WIFSIGNALED(status))
+    return fmt::format("killed by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
   return fmt::format("exit status {}", WEXITSTATUS(status));
 }
 
@@ -65,7 +66,8 @@ Supervisor::~Supervisor() {
 
 template <typename... Args>
 void Supervisor::say(const char* text, Args&&... args) const {
-  if (!options_.quiet) fmt::print(stderr, "hecaton: {}\n", fmt::format(fmt::runtime(text), std::forward<Args>(args)...));
+  if (!options_.quiet)
+    fmt::print(stderr, "hecaton: {}\n", fmt::format(fmt::runtime(text), std::forward<Args>(args)...));
 }
 
 bool Supervisor::fail(int exit_status, const std::string& why) {
@@ -98,14 +100,15 @@ bool Supervisor::prepare() {
 bool Supervisor::start_donor() {
   if (!nodes_.empty()) return true;
   auto program = find_hecatond();
-  if (!program) return fail(kExitMachine, "hecatond is not beside hecaton, nor on PATH; install it, or name donors with --node");
+  if (!program)
+    return fail(kExitMachine, "hecatond is not beside hecaton, nor on PATH; install it, or name donors with --node");
   int output[2], line[2];
   if (pipe2(output, O_CLOEXEC) != 0 || pipe2(line, O_CLOEXEC) != 0) return fail(kExitMachine, "out of descriptors");
   OwnedFd output_read(output[0]), output_write(output[1]), line_read(line[0]);
   donor_line_.reset(line[1]);
   ProcessSpec spec;
   const uint64_t size = extents_in(pages_in(options_.memory_bytes)) * kExtentBytes;
-  spec.arguments = {*program,   "--size", std::to_string(size),   "--listen",
+  spec.arguments = {*program,      "--size",      std::to_string(size),     "--listen",
                     "127.0.0.1:0", "--parent-fd", std::to_string(kParentFd)};
   spec.descriptors = {{line_read.get(), kParentFd}, {output_write.get(), STDOUT_FILENO}};
   spec.ignore_terminal_signals = true;
@@ -131,8 +134,7 @@ bool Supervisor::start_pager() {
   control_ = std::move(line->first);
   ProcessSpec spec;
   spec.arguments = {"/proc/self/exe", "internal-pager", "--name", options_.name};
-  spec.descriptors = {
-      {line->second.fd(), kControlFd}, {memory_.get(), kMemoryFd}, {pager_handover.get(), kHandoverFd}};
+  spec.descriptors = {{line->second.fd(), kControlFd}, {memory_.get(), kMemoryFd}, {pager_handover.get(), kHandoverFd}};
   spec.ignore_terminal_signals = true;
   auto child = ChildProcess::start(spec);
   if (!child.ok()) return fail(kExitMachine, "the pager does not start: " + child.error().describe());
@@ -148,12 +150,13 @@ bool Supervisor::start_pager() {
   (void)control_.send({{"config", config}}).ok();
   auto answer = control_.wait(kStartMs + static_cast<int>(nodes_.size()) * 5000);
   if (!answer) return fail(kExitMachine, "the pager does not answer; HECATON_LOG=info may tell why");
-  if (answer->value("event", "") == "failed") return fail(answer->value("code", kExitMachine), answer->value("error", ""));
+  if (answer->value("event", "") == "failed")
+    return fail(answer->value("code", kExitMachine), answer->value("error", ""));
   say("VM '{}': {} of RAM, {} of it here, the rest at {}", options_.name, format_size(options_.memory_bytes),
       format_size(options_.local_bytes),
-      options_.nodes.empty()   ? "an embedded donor on this machine"
-      : nodes_.size() == 1 ? "donor " + nodes_[0]
-                           : fmt::format("{} donors ({})", nodes_.size(), options_.nodes_source));
+      options_.nodes.empty() ? "an embedded donor on this machine"
+      : nodes_.size() == 1   ? "donor " + nodes_[0]
+                             : fmt::format("{} donors ({})", nodes_.size(), options_.nodes_source));
   return true;
 }
 
@@ -173,8 +176,10 @@ bool Supervisor::start_qemu() {
   qemu_handover_.reset();
   if (!child.ok()) {
     const bool missing = child.error().code == ErrorCode::kNotFound;
-    return fail(kExitMachine, fmt::format("{}: {}{}", qemu_command_[0], child.error().describe(),
-                                          missing ? "; install it (Debian: apt install qemu-system-x86), or name it with --qemu" : ""));
+    return fail(
+        kExitMachine,
+        fmt::format("{}: {}{}", qemu_command_[0], child.error().describe(),
+                    missing ? "; install it (Debian: apt install qemu-system-x86), or name it with --qemu" : ""));
   }
   qemu_ = std::move(child).value();
   return true;
@@ -209,7 +214,8 @@ void Supervisor::on_pager_messages() {
     if (event == "attached") attached_ = true;
     if (event == "stats") stats_ = *message;
     if (event == "failed") stop_guest(message->value("code", kExitMachine), message->value("error", ""));
-    if (event == "lost") stop_guest(kExitLost, "the guest is stopped, its memory is incomplete: " + message->value("error", ""));
+    if (event == "lost")
+      stop_guest(kExitLost, "the guest is stopped, its memory is incomplete: " + message->value("error", ""));
   }
   if (!open) control_.close();
 }
@@ -223,9 +229,10 @@ void Supervisor::on_pager_end() {
 
 void Supervisor::on_donor_end() {
   Result<int> status = donor_.wait();
-  stop_guest(kExitLost,
-             fmt::format("the guest is stopped: the embedded donor ended ({}), and the guest memory that it held is lost",
-                         status.ok() ? describe_status(*status) : "unknown"));
+  stop_guest(
+      kExitLost,
+      fmt::format("the guest is stopped: the embedded donor ended ({}), and the guest memory that it held is lost",
+                  status.ok() ? describe_status(*status) : "unknown"));
 }
 
 // The first signal asks QEMU to end, as it would on its own; a further one does not ask.
@@ -253,10 +260,11 @@ void Supervisor::check_unpaged() {
   if (forced_exit_ || fstat(memory_.get(), &info) != 0 || info.st_blocks == 0) return;
   on_pager_messages();
   if (attached_) return;
-  stop_guest(kExitMachine, fmt::format("{} uses its RAM without having handed it to the pager: LD_PRELOAD did not reach it. "
-                                       "A set-user-ID or statically linked QEMU, or a wrapper that cleans the environment, "
-                                       "cannot be used",
-                                       qemu_command_[0]));
+  stop_guest(kExitMachine,
+             fmt::format("{} uses its RAM without having handed it to the pager: LD_PRELOAD did not reach it. "
+                         "A set-user-ID or statically linked QEMU, or a wrapper that cleans the environment, "
+                         "cannot be used",
+                         qemu_command_[0]));
 }
 
 void Supervisor::stop_guest(int exit_status, const std::string& why) {
@@ -295,7 +303,9 @@ void Supervisor::show_live() {
   if (now - last_live_ns_ < (isatty(STDERR_FILENO) ? kLiveNs : kLiveLogNs)) return;
   if (!stats_.is_null()) {
     uint64_t faults = stats_.value("faults", uint64_t{0});
-    double rate = last_live_ns_ == 0 ? 0 : static_cast<double>(faults - last_faults_) * 1e9 / static_cast<double>(now - last_live_ns_);
+    double rate = last_live_ns_ == 0
+                      ? 0
+                      : static_cast<double>(faults - last_faults_) * 1e9 / static_cast<double>(now - last_live_ns_);
     last_faults_ = faults;
     print_live_line(stats_, accel_, rate);
     live_line_shown_ = isatty(STDERR_FILENO);
@@ -317,7 +327,8 @@ void Supervisor::write_report() {
   report.erase("event");
   std::ofstream file(options_.report_file, std::ios::trunc);
   file << report.dump(2) << "\n";
-  if (!file.flush()) fmt::print(stderr, "hecaton: --report {}: cannot be written: {}\n", options_.report_file, strerror(errno));
+  if (!file.flush())
+    fmt::print(stderr, "hecaton: --report {}: cannot be written: {}\n", options_.report_file, strerror(errno));
 }
 
 }  // namespace hecaton::cli

@@ -22,7 +22,9 @@ Result<void> Poller::modify(int fd, uint32_t events, uint64_t token) {
   return {};
 }
 
-void Poller::remove(int fd) { epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, nullptr); }
+void Poller::remove(int fd) {
+  epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
+}
 
 size_t Poller::wait(std::span<epoll_event> out, int timeout_ms) {
   int count = epoll_wait(fd_.get(), out.data(), static_cast<int>(out.size()), timeout_ms);

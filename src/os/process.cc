@@ -86,7 +86,9 @@ ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
   return *this;
 }
 
-ChildProcess::~ChildProcess() { destroy(); }
+ChildProcess::~ChildProcess() {
+  destroy();
+}
 
 void ChildProcess::destroy() {
   if (pid_ <= 0) return;

@@ -13,9 +13,9 @@
 namespace hecaton {
 
 struct ProcessSpec {
-  std::vector<std::string> arguments;                           // argv; [0] is found on PATH
+  std::vector<std::string> arguments;                            // argv; [0] is found on PATH
   std::vector<std::pair<std::string, std::string>> environment;  // added to, or replacing, ours
-  std::vector<std::pair<int, int>> descriptors;                 // {ours, number there}; inherited over exec
+  std::vector<std::pair<int, int>> descriptors;                  // {ours, number there}; inherited over exec
   bool ignore_terminal_signals = false;  // Ctrl-C, Ctrl-Z, hang-up: a process group of its own; the parent decides
   bool disable_transparent_huge_pages = false;
 };

@@ -20,7 +20,7 @@
 #endif
 
 // What memory mode asks of the kernel: 5.19 has all of it.
-#define HEC_UFFD_FEATURES                                                                                    \
-  (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |                 \
+#define HEC_UFFD_FEATURES                                                                   \
+  (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | \
    UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_THREAD_ID)
 #define HEC_UFFD_MODES (UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR)

@@ -28,10 +28,14 @@ Result<OwnedFd> open_uffd(UffdSource* source) {
 
 InstallOutcome outcome_of(int error) {
   switch (error) {
-    case EEXIST: return InstallOutcome::kAlreadyPresent;
-    case EAGAIN: return InstallOutcome::kRetry;
-    case EFAULT: return InstallOutcome::kNoPage;
-    default: return InstallOutcome::kGone;  // ENOENT, ESRCH, EINVAL: the mapping or the process is gone
+    case EEXIST:
+      return InstallOutcome::kAlreadyPresent;
+    case EAGAIN:
+      return InstallOutcome::kRetry;
+    case EFAULT:
+      return InstallOutcome::kNoPage;
+    default:
+      return InstallOutcome::kGone;  // ENOENT, ESRCH, EINVAL: the mapping or the process is gone
   }
 }
 
@@ -55,13 +59,25 @@ FaultEvent decode(const uffd_msg& message) {
 
 }  // namespace
 
-bool UffdFeatures::missing_shmem() const { return bits & UFFD_FEATURE_MISSING_SHMEM; }
-bool UffdFeatures::minor_shmem() const { return bits & UFFD_FEATURE_MINOR_SHMEM; }
-bool UffdFeatures::wp_shmem() const { return bits & UFFD_FEATURE_WP_HUGETLBFS_SHMEM; }
-bool UffdFeatures::event_remove() const { return bits & UFFD_FEATURE_EVENT_REMOVE; }
+bool UffdFeatures::missing_shmem() const {
+  return bits & UFFD_FEATURE_MISSING_SHMEM;
+}
+bool UffdFeatures::minor_shmem() const {
+  return bits & UFFD_FEATURE_MINOR_SHMEM;
+}
+bool UffdFeatures::wp_shmem() const {
+  return bits & UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+}
+bool UffdFeatures::event_remove() const {
+  return bits & UFFD_FEATURE_EVENT_REMOVE;
+}
 // Both came with 6.4; there is no feature bit for the ioctl mode itself.
-bool UffdFeatures::continue_wp() const { return bits & UFFD_FEATURE_WP_UNPOPULATED; }
-bool UffdFeatures::poison() const { return bits & UFFD_FEATURE_POISON; }
+bool UffdFeatures::continue_wp() const {
+  return bits & UFFD_FEATURE_WP_UNPOPULATED;
+}
+bool UffdFeatures::poison() const {
+  return bits & UFFD_FEATURE_POISON;
+}
 
 Result<Userfaultfd> Userfaultfd::create(UffdSource* source) {
   OwnedFd fd = HEC_TRY(open_uffd(source));

@@ -52,10 +52,15 @@ void EvictLoop::run() {
 bool EvictLoop::start_batches() {
   for (int attempt = 0; attempt < 3; ++attempt) {
     switch (evictor_.start()) {
-      case Evictor::Started::kYes: return true;
-      case Evictor::Started::kNotDue: return false;
-      case Evictor::Started::kAllBusy: break;  // every page got its second chance: the next turn takes some
-      case Evictor::Started::kTryAgain: sched_yield(); break;
+      case Evictor::Started::kYes:
+        return true;
+      case Evictor::Started::kNotDue:
+        return false;
+      case Evictor::Started::kAllBusy:
+        break;  // every page got its second chance: the next turn takes some
+      case Evictor::Started::kTryAgain:
+        sched_yield();
+        break;
     }
   }
   return false;

@@ -64,9 +64,8 @@ bool Evictor::take_pages(Batch& batch) {
 // False if the kernel wants an event to be read first, or the guest is gone.
 bool Evictor::protect_pages(Batch& batch) {
   bool done = true;
-  for_each_stretch(batch, [&](PageRun run, uint64_t) {
-    done = done && state_.memory.protect(run) == InstallOutcome::kInstalled;
-  });
+  for_each_stretch(
+      batch, [&](PageRun run, uint64_t) { done = done && state_.memory.protect(run) == InstallOutcome::kInstalled; });
   if (!done) return false;
   for_each_stretch(batch, [&](PageRun run, uint64_t) {
     for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
@@ -95,7 +94,8 @@ bool Evictor::send(Batch& batch, uint64_t index) {
     state_.table.mark_held(page);
     uint64_t sum = wire::page_checksum(bytes, page, item.leave.version);
     entries_.push_back({page, sum, item.leave.version, wire::PageState::kPresent});
-    std::byte* after = pieces_.empty() ? nullptr : static_cast<std::byte*>(pieces_.back().iov_base) + pieces_.back().iov_len;
+    std::byte* after =
+        pieces_.empty() ? nullptr : static_cast<std::byte*>(pieces_.back().iov_base) + pieces_.back().iov_len;
     if (after == bytes) {
       pieces_.back().iov_len += kPageBytes;
     } else {
@@ -168,8 +168,8 @@ void Evictor::punch_committed(PageRun run) {
   state_.memory.wake(run);
 }
 
-// A page that was discarded while it was leaving may have been read for sending after its hole was punched, which made a
-// page of zeros that nobody counts: punch it again.
+// A page that was discarded while it was leaving may have been read for sending after its hole was punched, which made
+// a page of zeros that nobody counts: punch it again.
 void Evictor::free_reread_holes(const Batch& batch) {
   for (uint64_t i = 0; i < batch.run.count; ++i) {
     const PageNumber page = page_of(batch, i);

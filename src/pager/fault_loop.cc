@@ -23,7 +23,9 @@ void LoopContext::check_silence(const SilenceWatch& watch) {
   }
 }
 
-Result<Nudge> Nudge::create() { return Nudge(HEC_TRY(WakeFlag::create())); }
+Result<Nudge> Nudge::create() {
+  return Nudge(HEC_TRY(WakeFlag::create()));
+}
 
 Result<std::unique_ptr<FaultLoop>> FaultLoop::create(LoopContext context, const Userfaultfd& uffd, RemoteAddress base,
                                                      Prefetcher prefetcher, EvictLoop& evict, PrefetchLoop& prefetch) {
@@ -156,10 +158,16 @@ bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
   return true;
 }
 
-void FaultLoop::prefetch(const PrefetchWindow& window) { prefetch_.offer(window); }
+void FaultLoop::prefetch(const PrefetchWindow& window) {
+  prefetch_.offer(window);
+}
 
-void FaultLoop::wake_evictor() { evict_.nudge()(); }
+void FaultLoop::wake_evictor() {
+  evict_.nudge()();
+}
 
-void FaultLoop::report_loss(LossReport report) { context_.loss.report(report); }
+void FaultLoop::report_loss(LossReport report) {
+  context_.loss.report(report);
+}
 
 }  // namespace hecaton

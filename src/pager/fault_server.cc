@@ -33,9 +33,12 @@ FaultServer::Outcome FaultServer::try_serve(const Fault& fault) {
   // A discard that could not be done yet comes first: else it would take what the guest is about to write.
   if (status.busy || discard_waits(fault.page)) return Outcome::kDefer;
   switch (status.state) {
-    case PageState::kAbsent: return fill_with_zeros(fault);
-    case PageState::kRemote: return fetch(fault);
-    case PageState::kFetching: return Outcome::kDone;
+    case PageState::kAbsent:
+      return fill_with_zeros(fault);
+    case PageState::kRemote:
+      return fetch(fault);
+    case PageState::kFetching:
+      return Outcome::kDone;
     case PageState::kClean:
     case PageState::kDirty:
     case PageState::kLeaving:
@@ -105,8 +108,7 @@ FaultServer::Outcome FaultServer::make_writable(const Fault& fault, PageStatus s
 }
 
 FaultServer::Outcome FaultServer::map_resident(const Fault& fault, PageStatus status) {
-  const bool read_only =
-      status.state == PageState::kClean && !fault.write && state_.memory.can_map_protected();
+  const bool read_only = status.state == PageState::kClean && !fault.write && state_.memory.can_map_protected();
   bool begun = read_only ? state_.table.begin_map(fault.page) : state_.table.begin_dirty(fault.page);
   if (!begun) return Outcome::kDefer;
   InstallOutcome outcome = state_.memory.map(fault.page, read_only);
@@ -137,8 +139,9 @@ FaultServer::Outcome FaultServer::settle_late(const Fault& fault) {
     return Outcome::kDone;
   }
   if (monotonic_ns() - fault.since_ns < kHolePatienceNs) return Outcome::kDefer;
-  lose(fault.page, "a page of guest memory was discarded behind the pager's back (a device or program that shares the "
-                   "guest's memory did it)");
+  lose(fault.page,
+       "a page of guest memory was discarded behind the pager's back (a device or program that shares the "
+       "guest's memory did it)");
   return Outcome::kDone;
 }
 

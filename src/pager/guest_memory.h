@@ -1,5 +1,5 @@
-// The guest's memory as the pager sees it: the range that the guest faults on (through a userfaultfd) and the pager's own
-// view of the same memfd. An interface, so that the fault, eviction and prefetch logic runs on a model in tests.
+// The guest's memory as the pager sees it: the range that the guest faults on (through a userfaultfd) and the pager's
+// own view of the same memfd. An interface, so that the fault, eviction and prefetch logic runs on a model in tests.
 //
 // Any thread. Outcomes are values: see InstallOutcome.
 #pragma once

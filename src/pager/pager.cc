@@ -61,13 +61,15 @@ class Pager::Impl {
 
 Pager::Pager(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Pager::~Pager() { stop(); }
+Pager::~Pager() {
+  stop();
+}
 
 Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std::string* problem) {
   HEC_CHECK(config.region_bytes > 0 && config.region_bytes % kPageBytes == 0);
   HEC_CHECK(config.local_bytes >= PagerConfig::kMinimumLocalBytes);
-  auto pool = HEC_TRY(DonorPool::open(
-      PoolConfig{config.nodes, config.name, config.region_bytes, config.insecure}, problem));
+  auto pool =
+      HEC_TRY(DonorPool::open(PoolConfig{config.nodes, config.name, config.region_bytes, config.insecure}, problem));
   const size_t table_bytes = pages_in(config.region_bytes) * PageTable::kBytesPerPage;
   auto explain = [&](auto result) {
     if (!result.ok()) *problem = result.error().describe();
@@ -78,17 +80,16 @@ Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std:
   munlock(own_view.data(), own_view.size());
   OwnedFd table_fd = HEC_TRY(explain(create_memfd("hecaton-page-table", table_bytes)));
   Mapping table_map = HEC_TRY(explain(Mapping::shared(table_fd.get(), table_bytes)));
-  return std::unique_ptr<Pager>(new Pager(std::make_unique<Impl>(std::move(config), memfd, std::move(own_view),
-                                                                 std::move(table_fd), std::move(table_map),
-                                                                 std::move(pool))));
+  return std::unique_ptr<Pager>(new Pager(std::make_unique<Impl>(
+      std::move(config), memfd, std::move(own_view), std::move(table_fd), std::move(table_map), std::move(pool))));
 }
 
 Result<void> Pager::attach(Userfaultfd uffd, RemoteAddress base, UffdFeatures features) {
   Impl& impl = *impl_;
   HEC_CHECK(impl.threads.empty());
   impl.uffd = std::move(uffd);
-  impl.memory = std::make_unique<UffdGuestMemory>(impl.uffd, base, impl.memfd, impl.own_view.data(),
-                                                  features.continue_wp());
+  impl.memory =
+      std::make_unique<UffdGuestMemory>(impl.uffd, base, impl.memfd, impl.own_view.data(), features.continue_wp());
   impl.state = std::make_unique<PagerState>(impl.words(), impl.config.local_bytes / kPageBytes, *impl.memory);
   LoopContext context{*impl.state, *impl.pool, impl.loss, impl.stop};
   impl.evict = HEC_TRY(EvictLoop::create(context));
@@ -112,7 +113,9 @@ void Pager::stop() {
   impl.threads.clear();
 }
 
-std::string Pager::loss() const { return impl_->loss.reason(); }
+std::string Pager::loss() const {
+  return impl_->loss.reason();
+}
 
 PagerStats Pager::stats() const {
   const Impl& impl = *impl_;

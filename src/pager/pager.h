@@ -20,9 +20,9 @@
 namespace hecaton {
 
 struct PagerConfig {
-  std::string name;            // of the VM
-  uint64_t region_bytes = 0;   // a multiple of the page size
-  uint64_t local_bytes = 0;    // how much of it may be resident; at least kMinimumLocalBytes
+  std::string name;              // of the VM
+  uint64_t region_bytes = 0;     // a multiple of the page size
+  uint64_t local_bytes = 0;      // how much of it may be resident; at least kMinimumLocalBytes
   uint64_t prefetch_pages = 64;  // the largest window; 0: off
   bool prefetch_adaptive = true;
   std::vector<NodeUrl> nodes;

@@ -19,13 +19,14 @@ namespace hecaton {
 
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
-  Counter taken_back, prefetched, prefetch_used, evicted, written_back, zeroed, discarded, rejected_writes, refetched, lost;
+  Counter taken_back, prefetched, prefetch_used, evicted, written_back, zeroed, discarded, rejected_writes, refetched,
+      lost;
   Histogram fault_us;  // from reading the event to the wake
 };
 
 // Memory that is gone: why, and which pages.
 struct LossReport {
-  std::string reason;          // what happened, where
+  std::string reason;           // what happened, where
   std::vector<PageRun> ranges;  // of the region; empty if none of the guest's pages was there
   uint64_t pages = 0;
 };

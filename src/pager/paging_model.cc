@@ -198,7 +198,8 @@ Result<void> PagingModel::punch(PageRun run) {
 void PagingModel::check_budget() {
   uint64_t present = 0;
   for (const KernelPage& kernel : kernel_) present += kernel.present;
-  if (present > state_.budget.limit()) breach(fmt::format("{} pages resident of {}", present, options_.budget), PageNumber(0));
+  if (present > state_.budget.limit())
+    breach(fmt::format("{} pages resident of {}", present, options_.budget), PageNumber(0));
 }
 
 // Invariants 1 and 3: what is punched is named by the table as being elsewhere, and is there.
@@ -335,8 +336,10 @@ void PagingModel::deliver_event() {
   if (events_.empty()) return;
   Fault fault = events_.front();
   events_.pop_front();
-  if (old_events_.size() < kMaxOldEvents) old_events_.push_back(fault);
-  else old_events_[random(kMaxOldEvents)] = fault;
+  if (old_events_.size() < kMaxOldEvents)
+    old_events_.push_back(fault);
+  else
+    old_events_[random(kMaxOldEvents)] = fault;
   fault.since_ns = INT64_MAX;  // never patient enough to call a discarded page lost
   server_.handle(fault);
 }
@@ -400,12 +403,22 @@ void PagingModel::step() {
       break;
     }
     case 3:
-    case 4: deliver_event(); break;
+    case 4:
+      deliver_event();
+      break;
     case 5:
-    case 6: deliver(demand_); break;
-    case 7: evict(); break;
-    case 8: deliver(write_back_); break;
-    case 9: deliver(prefetch_); break;
+    case 6:
+      deliver(demand_);
+      break;
+    case 7:
+      evict();
+      break;
+    case 8:
+      deliver(write_back_);
+      break;
+    case 9:
+      deliver(prefetch_);
+      break;
     case 10: {
       Running running(in_server_);
       server_.retry_deferred();

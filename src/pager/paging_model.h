@@ -1,8 +1,9 @@
 // A model of everything around the pager's logic, for tests: guest processors, the kernel's view of the guest's memory,
 // and a donor, all in one thread and driven by a seed. The real FaultServer, Evictor and PrefetchWorker run on it.
 //
-// The model knows every byte that the guest wrote, and checks the design's invariants as it goes. Preemption is modelled
-// where it hurts: inside each kernel call of one of the pager's threads, the guest and the other threads may run.
+// The model knows every byte that the guest wrote, and checks the design's invariants as it goes. Preemption is
+// modelled where it hurts: inside each kernel call of one of the pager's threads, the guest and the other threads may
+// run.
 #pragma once
 
 #include <deque>
@@ -24,9 +25,9 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
     uint64_t pages = 600;
     uint64_t budget = 128;
     size_t processors = 4;
-    bool protected_map = true;   // false: a kernel before 6.4
+    bool protected_map = true;  // false: a kernel before 6.4
     bool discards = true;
-    double damage = 0;           // share of demand replies and written pages that are damaged on the way
+    double damage = 0;  // share of demand replies and written pages that are damaged on the way
   };
   explicit PagingModel(const Options& options);
 
@@ -72,8 +73,8 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
 
  private:
   struct KernelPage {
-    bool present = false;    // in the memfd
-    bool mapped = false;     // in the guest
+    bool present = false;     // in the memfd
+    bool mapped = false;      // in the guest
     bool protected_ = false;  // mapped, and a write raises an event
   };
   struct Processor {
@@ -116,8 +117,8 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   std::mt19937_64 random_;
   std::vector<std::byte> memory_;
   std::vector<KernelPage> kernel_;
-  std::vector<uint64_t> truth_;     // what the guest wrote last to each page
-  std::vector<bool> forgiven_;      // discarded: zeros or the old bytes are both right
+  std::vector<uint64_t> truth_;  // what the guest wrote last to each page
+  std::vector<bool> forgiven_;   // discarded: zeros or the old bytes are both right
   std::vector<PageTable::Word> words_;
   PagerState state_;
   FaultServer server_;

@@ -1,4 +1,5 @@
-// The invariants of the design (ARCHITECTURE.md), under random interleavings. A failure prints the seed that replays it.
+// The invariants of the design (ARCHITECTURE.md), under random interleavings. A failure prints the seed that replays
+// it.
 #include "pager/paging_model.h"
 
 #include <gmock/gmock.h>
@@ -7,7 +8,9 @@
 namespace hecaton {
 namespace {
 
-uint64_t first_seed() { return static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed()) * 1000 + 1; }
+uint64_t first_seed() {
+  return static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed()) * 1000 + 1;
+}
 
 // Runs many seeds; stops at the first breach.
 void run_seeds(PagingModel::Options options, int seeds, int steps) {
@@ -24,16 +27,22 @@ void run_seeds(PagingModel::Options options, int seeds, int steps) {
 }
 
 // Invariants 1, 2, 3, 5 and 6: reads, writes, evictions, prefetch, discards, and events that come late and twice.
-TEST(PagingModel, TheGuestReadsWhatItWroteWhateverRanBetween) { run_seeds({}, 30, 20'000); }
+TEST(PagingModel, TheGuestReadsWhatItWroteWhateverRanBetween) {
+  run_seeds({}, 30, 20'000);
+}
 
-TEST(PagingModel, TheSameOnAKernelThatCannotMapProtected) { run_seeds({.protected_map = false}, 15, 20'000); }
+TEST(PagingModel, TheSameOnAKernelThatCannotMapProtected) {
+  run_seeds({.protected_map = false}, 15, 20'000);
+}
 
 TEST(PagingModel, TheSameWithTheSmallestBudget) {
   run_seeds({.pages = 300, .budget = Budget::kMinimumPages, .processors = 8}, 15, 20'000);
 }
 
 // Few pages, so that everybody meets on the same ones.
-TEST(PagingModel, TheSameWhereEverybodyMeets) { run_seeds({.pages = 90, .budget = 64, .processors = 6}, 40, 20'000); }
+TEST(PagingModel, TheSameWhereEverybodyMeets) {
+  run_seeds({.pages = 90, .budget = 64, .processors = 6}, 40, 20'000);
+}
 
 TEST(PagingModel, DamageOnTheWayIsSentOrFetchedAgain) {
   PagingModel::Options options{.damage = 0.02};

@@ -1,6 +1,6 @@
-// Fetches windows of pages ahead of the guest, on connections of their own. A page is Fetching from the moment it is asked
-// for, so a fault on it waits for this answer instead of asking again. All pages of a window are mapped when they come,
-// write-protected, but one: the trigger is only put in the memfd.
+// Fetches windows of pages ahead of the guest, on connections of their own. A page is Fetching from the moment it is
+// asked for, so a fault on it waits for this answer instead of asking again. All pages of a window are mapped when they
+// come, write-protected, but one: the trigger is only put in the memfd.
 //
 // One thread. Whatever goes wrong with a page here gives it back to Remote and wakes whoever waits: the demand path
 // then asks anew, and judges.

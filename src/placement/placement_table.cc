@@ -10,7 +10,9 @@
 
 namespace hecaton {
 
-uint64_t donor_id(std::string_view address) { return XXH3_64bits(address.data(), address.size()); }
+uint64_t donor_id(std::string_view address) {
+  return XXH3_64bits(address.data(), address.size());
+}
 
 std::optional<std::vector<uint64_t>> split_by_capacity(uint64_t extents, const std::vector<uint64_t>& free_extents) {
   uint64_t total = std::accumulate(free_extents.begin(), free_extents.end(), uint64_t{0});

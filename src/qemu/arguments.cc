@@ -105,7 +105,10 @@ constexpr Named kNumaProperties[] = {{"mem", kOwnsBackend}, {"memdev", kOwnsBack
 
 // Without virtualization of its own: for a guest's guest KVM writes to pages (its virtual APIC, its VMCB) that it has
 // pinned, which a page that is evicted in that moment would lose.
-constexpr const char* kHostProcessor = "host,vmx=off,svm=off";
+constexpr const char* kNotNested = ",vmx=off,svm=off";
+constexpr Refusal kNested = {
+    "for a guest that runs guests of its own, KVM pins guest RAM, so evicted pages would lose data",
+    "leave it out, or use hecaton run --accel tcg"};
 
 using Found = std::optional<Refusal>;
 
@@ -246,6 +249,20 @@ std::vector<ArgumentProblem> check_arguments(std::span<const std::string> argume
   return problems;
 }
 
+std::vector<ArgumentProblem> check_kvm_arguments(std::span<const std::string> arguments) {
+  std::vector<ArgumentProblem> problems;
+  for (const QemuOption& option : parse_options(arguments)) {
+    if (option.name != "cpu") continue;
+    for (const auto& [key, value] : parse_properties(option.value, "model")) {
+      const bool feature = key == "vmx" || key == "svm";
+      if ((feature && is_on(value)) || key == "+vmx" || key == "+svm") {
+        problems.push_back({option.written, kNested.reason, kNested.instead});
+      }
+    }
+  }
+  return problems;
+}
+
 std::vector<std::string> qemu_command(const QemuPlan& plan) {
   const std::vector<QemuOption> chosen = parse_options(plan.arguments);
   const std::string size = std::to_string(plan.ram_bytes) + "B";  // a bare number would be MiB
@@ -264,8 +281,15 @@ std::vector<std::string> qemu_command(const QemuPlan& plan) {
                                       "memory-backend=hecaton-ram",
                                       "-accel",
                                       accel};
-  if (plan.accel == Accel::kKvm && !has_option(chosen, "cpu")) command.insert(command.end(), {"-cpu", kHostProcessor});
   command.insert(command.end(), plan.arguments.begin(), plan.arguments.end());
+  if (plan.accel == Accel::kKvm) {
+    std::string processor = "host";
+    for (const QemuOption& option : chosen) {
+      if (option.name == "cpu") processor = option.value;
+    }
+    // Of several -cpu QEMU takes the last.
+    if (processor != "help" && processor != "?") command.insert(command.end(), {"-cpu", processor + kNotNested});
+  }
   return command;
 }
 

@@ -21,6 +21,9 @@ struct ArgumentProblem {
 // option's value is never taken for an option, properties may be KEY=VALUE,... or JSON.
 std::vector<ArgumentProblem> check_arguments(std::span<const std::string> arguments);
 
+// The same for what only KVM cannot bear: a guest that runs guests of its own, for which KVM pins pages of its RAM.
+std::vector<ArgumentProblem> check_kvm_arguments(std::span<const std::string> arguments);
+
 struct QemuPlan {
   std::string qemu;        // program
   uint64_t ram_bytes = 0;  // a multiple of kRamGranularity
@@ -32,8 +35,8 @@ struct QemuPlan {
 // QEMU rounds RAM up to whole 8 KiB, and the memory file must be exactly as large.
 inline constexpr uint64_t kRamGranularity = 8192;
 
-// argv, [0] included. On KVM the guest gets the host's processor model without nested virtualization, unless the user
-// chose one.
+// argv, [0] included. On KVM the guest gets the processor model that the user chose, else the host's; either way
+// without virtualization of its own.
 std::vector<std::string> qemu_command(const QemuPlan& plan);
 
 }  // namespace hecaton

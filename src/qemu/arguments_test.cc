@@ -173,10 +173,21 @@ TEST(QemuCommand, HasTheRamExactlyAndTheUsersArgumentsLast) {
 TEST(QemuCommand, ChoosesTheHostsProcessorOnKvmUnlessTheUserChose) {
   QemuPlan plan{"qemu", 512_MiB, 4, Accel::kKvm, {}};
   EXPECT_THAT(qemu_command(plan), testing::IsSupersetOf({"kvm", "-cpu", "host,vmx=off,svm=off"}));
-  plan.arguments = {"--cpu", "max"};
+  plan.arguments = {"--cpu", "max,+avx"};
   EXPECT_THAT(qemu_command(plan), testing::Not(testing::Contains(HasSubstr("host"))));
+  EXPECT_EQ(qemu_command(plan).back(), "max,+avx,vmx=off,svm=off");
   plan.arguments = {"-append", "-cpu"};
   EXPECT_THAT(qemu_command(plan), testing::Contains(HasSubstr("host")));
+}
+
+TEST(QemuArguments, RefuseNestedGuestsOnKvmOnly) {
+  for (const char* nested : {"host,vmx=on", "EPYC,+svm", "max,svm"}) {
+    const std::vector<std::string> arguments = {"-cpu", nested};
+    EXPECT_EQ(check_kvm_arguments(arguments).size(), 1u) << nested;
+    EXPECT_TRUE(check_arguments(arguments).empty()) << nested;
+  }
+  const std::vector<std::string> plain = {"-cpu", "host,vmx=off", "-append", "-cpu"};
+  EXPECT_TRUE(check_kvm_arguments(plain).empty());
 }
 
 TEST(QemuCommand, LeavesThreadsToQemuWhenInstructionsAreCounted) {

@@ -14,9 +14,15 @@ constexpr uint32_t kPrefetched = 1u << 7;
 constexpr uint32_t kVersionShift = 8;
 constexpr uint32_t kVersionMask = 0xffffff;
 
-constexpr PageState state_of(uint32_t word) { return static_cast<PageState>(word & kStateMask); }
-constexpr bool busy(uint32_t word) { return word & kBusy; }
-constexpr uint32_t version_of(uint32_t word) { return word >> kVersionShift; }
+constexpr PageState state_of(uint32_t word) {
+  return static_cast<PageState>(word & kStateMask);
+}
+constexpr bool busy(uint32_t word) {
+  return word & kBusy;
+}
+constexpr uint32_t version_of(uint32_t word) {
+  return word >> kVersionShift;
+}
 constexpr uint32_t with_state(uint32_t word, PageState state) {
   return (word & ~kStateMask) | static_cast<uint32_t>(state);
 }
@@ -33,12 +39,18 @@ constexpr uint32_t next_version(uint32_t version) {
 
 const char* name_of(PageState state) {
   switch (state) {
-    case PageState::kAbsent: return "absent";
-    case PageState::kRemote: return "remote";
-    case PageState::kFetching: return "fetching";
-    case PageState::kClean: return "clean";
-    case PageState::kDirty: return "dirty";
-    case PageState::kLeaving: return "leaving";
+    case PageState::kAbsent:
+      return "absent";
+    case PageState::kRemote:
+      return "remote";
+    case PageState::kFetching:
+      return "fetching";
+    case PageState::kClean:
+      return "clean";
+    case PageState::kDirty:
+      return "dirty";
+    case PageState::kLeaving:
+      return "leaving";
   }
   return "impossible";
 }
@@ -60,8 +72,8 @@ bool PageTable::change(PageNumber page, Change next) {
 PageStatus PageTable::get(PageNumber page) const {
   HEC_CHECK(page.value < words_.size());
   uint32_t word = words_[page.value].load();
-  return PageStatus{state_of(word),           busy(word),        (word & kHeld) != 0, (word & kTrigger) != 0,
-                    (word & kReferenced) != 0, version_of(word)};
+  return PageStatus{state_of(word),  busy(word), (word & kHeld) != 0, (word & kTrigger) != 0, (word & kReferenced) != 0,
+                    version_of(word)};
 }
 
 bool PageTable::begin_fill(PageNumber page) {
@@ -82,19 +94,26 @@ void PageTable::finish_fetch(PageNumber page, Arrival arrival) {
   bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     if (state_of(word) != PageState::kFetching) return std::nullopt;
     switch (arrival) {
-      case Arrival::kClean: return with_state(word, PageState::kClean) | kReferenced;
-      case Arrival::kPrefetched: return with_state(word, PageState::kClean) | kPrefetched | kReferenced;
+      case Arrival::kClean:
+        return with_state(word, PageState::kClean) | kReferenced;
+      case Arrival::kPrefetched:
+        return with_state(word, PageState::kClean) | kPrefetched | kReferenced;
       case Arrival::kPrefetchedTrigger:
         return with_state(word, PageState::kClean) | kPrefetched | kTrigger | kReferenced;
-      case Arrival::kDirty: return with_state(word, PageState::kDirty) | kReferenced;
+      case Arrival::kDirty:
+        return with_state(word, PageState::kDirty) | kReferenced;
     }
     return std::nullopt;
   });
   HEC_CHECK(done);
 }
 
-void PageTable::abort_fetch(PageNumber page) { settle_fetching(page, PageState::kRemote); }
-void PageTable::abort_fill(PageNumber page) { settle_fetching(page, PageState::kAbsent); }
+void PageTable::abort_fetch(PageNumber page) {
+  settle_fetching(page, PageState::kRemote);
+}
+void PageTable::abort_fill(PageNumber page) {
+  settle_fetching(page, PageState::kAbsent);
+}
 
 void PageTable::settle_fetching(PageNumber page, PageState state) {
   bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {

@@ -88,11 +88,11 @@ class PageTable {
   };
   // Clean or Dirty → Leaving + busy. A dirty page gets its next version.
   std::optional<Leave> begin_leave(PageNumber page);
-  void cancel_leave(PageNumber page, const Leave& leave);     // Leaving + busy → Clean or Dirty as it was
-  void mark_held(PageNumber page);                            // its bytes are about to be sent to a donor
-  bool keep_dirty(PageNumber page, uint32_t version);         // Leaving → Dirty: it could not be sent
-  bool commit_remote(PageNumber page, uint32_t version);      // Leaving, same version → Remote + busy
-  bool commit_absent(PageNumber page, uint32_t version);      // Leaving, same version → Absent + busy
+  void cancel_leave(PageNumber page, const Leave& leave);  // Leaving + busy → Clean or Dirty as it was
+  void mark_held(PageNumber page);                         // its bytes are about to be sent to a donor
+  bool keep_dirty(PageNumber page, uint32_t version);      // Leaving → Dirty: it could not be sent
+  bool commit_remote(PageNumber page, uint32_t version);   // Leaving, same version → Remote + busy
+  bool commit_absent(PageNumber page, uint32_t version);   // Leaving, same version → Absent + busy
   // Clears `referenced`; true if it was set. The policy's second chance.
   bool clear_referenced(PageNumber page);
   // Absent and still held → no longer held: the caller tells the donor.

@@ -9,7 +9,8 @@ constexpr uint64_t kFull = 1024;
 
 // Moves an average an eighth of the way.
 uint64_t towards(uint64_t average, uint64_t target) {
-  return average + (target > average ? (target - average + 7) / 8 : 0) - (target < average ? (average - target + 7) / 8 : 0);
+  return average + (target > average ? (target - average + 7) / 8 : 0) -
+         (target < average ? (average - target + 7) / 8 : 0);
 }
 
 }  // namespace

@@ -36,10 +36,10 @@ class Prefetcher {
 
  private:
   struct Stream {
-    PageNumber next;       // the fault that would continue the stream
-    PageNumber trigger;    // of the newest window
-    PageRun pages;         // of the newest window; none yet: empty
-    uint64_t hits = 0;     // faults and triggers in sequence
+    PageNumber next;     // the fault that would continue the stream
+    PageNumber trigger;  // of the newest window
+    PageRun pages;       // of the newest window; none yet: empty
+    uint64_t hits = 0;   // faults and triggers in sequence
     uint64_t last_used = 0;
   };
   Stream* find_by_next(PageNumber page);

@@ -21,11 +21,16 @@ iovec piece_of(std::span<const std::byte> bytes) {
 ErrorCode code_of(wire::Status status) {
   switch (status) {
     case wire::Status::kFull:
-    case wire::Status::kResources: return ErrorCode::kFull;
-    case wire::Status::kBusy: return ErrorCode::kBusy;
-    case wire::Status::kRefused: return ErrorCode::kPermission;
-    case wire::Status::kVersion: return ErrorCode::kUnsupported;
-    default: return ErrorCode::kProtocol;
+    case wire::Status::kResources:
+      return ErrorCode::kFull;
+    case wire::Status::kBusy:
+      return ErrorCode::kBusy;
+    case wire::Status::kRefused:
+      return ErrorCode::kPermission;
+    case wire::Status::kVersion:
+      return ErrorCode::kUnsupported;
+    default:
+      return ErrorCode::kProtocol;
   }
 }
 
@@ -91,7 +96,8 @@ Result<void> DonorClient::send_frame(wire::FrameHeader header, std::span<const i
     if (sent.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
     if (sent.kind == IoResult::Kind::kWouldBlock) {
       pollfd waiting{stream_->fd(), POLLOUT, 0};
-      if (poll(&waiting, 1, by.remaining_ms()) == 0) return Error{ErrorCode::kTimeout, 0, "the donor takes no requests"};
+      if (poll(&waiting, 1, by.remaining_ms()) == 0)
+        return Error{ErrorCode::kTimeout, 0, "the donor takes no requests"};
       continue;
     }
     left -= sent.bytes;
@@ -109,7 +115,8 @@ Result<void> DonorClient::send_frame(wire::FrameHeader header, std::span<const i
 Result<void> DonorClient::send_read(uint64_t request_id, std::span<const PageNumber> pages) {
   wire::encode_read_request(pages, request_head_.data());
   iovec piece{request_head_.data(), wire::read_request_bytes(pages.size())};
-  return send_frame({wire::Operation::kReadPages, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1));
+  return send_frame({wire::Operation::kReadPages, wire::Status::kRequest, 0, region_, request_id},
+                    std::span(&piece, 1));
 }
 
 Result<void> DonorClient::send_write(uint64_t request_id, std::span<const wire::PageEntry> entries,
@@ -131,8 +138,8 @@ Result<void> DonorClient::send_discard(uint64_t request_id, std::span<const Page
 
 Result<bool> DonorClient::next_frame(wire::FrameHeader* header, std::span<const std::byte>* body) {
   if (end_ - begin_ < wire::kHeaderBytes) return false;
-  *header = HEC_TRY(wire::decode_header(
-      std::span<const std::byte, wire::kHeaderBytes>(buffer_.data() + begin_, wire::kHeaderBytes)));
+  *header = HEC_TRY(
+      wire::decode_header(std::span<const std::byte, wire::kHeaderBytes>(buffer_.data() + begin_, wire::kHeaderBytes)));
   if (header->status == wire::Status::kRequest) return Error{ErrorCode::kProtocol, 0, "the donor sent a request"};
   size_t whole = wire::kHeaderBytes + header->body_bytes;
   if (end_ - begin_ < whole) return false;

@@ -13,11 +13,16 @@ std::string advice_for(const Error& error, const NodeUrl& url) {
     case ErrorCode::kTimeout:
       return fmt::format("is hecatond running there? Start it with: hecatond --size SIZE --listen {}", url.printable());
     case ErrorCode::kProtocol:
-    case ErrorCode::kClosed: return "is that port really hecatond's?";
-    case ErrorCode::kUnsupported: return "use the same version of Hecaton on both machines";
-    case ErrorCode::kBusy: return "give this VM another --name, or end the one that has it";
-    case ErrorCode::kFull: return "start it with a larger --size, add another --node, or make the VM smaller (-m)";
-    default: return "see its log";
+    case ErrorCode::kClosed:
+      return "is that port really hecatond's?";
+    case ErrorCode::kUnsupported:
+      return "use the same version of Hecaton on both machines";
+    case ErrorCode::kBusy:
+      return "give this VM another --name, or end the one that has it";
+    case ErrorCode::kFull:
+      return "start it with a larger --size, add another --node, or make the VM smaller (-m)";
+    default:
+      return "see its log";
   }
 }
 
@@ -47,16 +52,17 @@ Result<void> DonorPool::connect_all(const PoolConfig& config, std::string* probl
   for (const NodeUrl& url : config.nodes) {
     if (!url.is_loopback() && !config.insecure) {
       *problem = fmt::format(
-          "donor {} is another machine, and this version does not encrypt page traffic yet: anyone on that network could "
+          "donor {} is another machine, and this version does not encrypt page traffic yet: anyone on that network "
+          "could "
           "read or change the VM's memory. On a network that you trust, say --insecure here and at hecatond",
           url.printable());
       return Error{ErrorCode::kPermission, 0, "a donor off loopback without --insecure"};
     }
     Member member;
     member.url = url;
-    for (auto [role, link] : {std::pair(wire::Role::kDemand, &member.demand),
-                              std::pair(wire::Role::kPrefetch, &member.prefetch),
-                              std::pair(wire::Role::kWriteBack, &member.write_back)}) {
+    for (auto [role, link] :
+         {std::pair(wire::Role::kDemand, &member.demand), std::pair(wire::Role::kPrefetch, &member.prefetch),
+          std::pair(wire::Role::kWriteBack, &member.write_back)}) {
       std::string detail;
       Deadline by = Deadline::after_ms(config.connect_ms);
       Result<std::unique_ptr<DonorClient>> client = connect(url, role, instance_, by, &detail);

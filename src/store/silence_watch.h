@@ -1,5 +1,5 @@
-// Notices a donor that is connected but does not answer: its process is stopped, or its machine hangs. A dead connection
-// is noticed by the socket itself.
+// Notices a donor that is connected but does not answer: its process is stopped, or its machine hangs. A dead
+// connection is noticed by the socket itself.
 //
 // One thread. Times are monotonic nanoseconds, given by the caller.
 #pragma once
@@ -34,8 +34,8 @@ class SilenceWatch {
   uint32_t owed_by(size_t donor) const { return donors_[donor].owed; }
   bool any_owed() const { return owed_ > 0; }
 
-  // A donor that has been silent for too long. Ask after reading what has arrived: a pager that was itself stopped finds
-  // the answers waiting.
+  // A donor that has been silent for too long. Ask after reading what has arrived: a pager that was itself stopped
+  // finds the answers waiting.
   std::optional<size_t> silent(int64_t now_ns) const {
     if (owed_ == 0) return std::nullopt;
     for (size_t donor = 0; donor < donors_.size(); ++donor) {

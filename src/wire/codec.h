@@ -12,7 +12,8 @@
 
 namespace hecaton::wire {
 
-static_assert(std::endian::native == std::endian::little, "the wire is little-endian, and so are the machines we run on");
+static_assert(std::endian::native == std::endian::little,
+              "the wire is little-endian, and so are the machines we run on");
 
 // Writes into a buffer of known size; running over its end is our own bug.
 class Writer {

@@ -10,28 +10,42 @@
 namespace hecaton::wire {
 namespace {
 
-Error malformed(const char* what) { return Error{ErrorCode::kProtocol, 0, what}; }
+Error malformed(const char* what) {
+  return Error{ErrorCode::kProtocol, 0, what};
+}
 
 bool known(Operation operation) {
   return operation >= Operation::kHello && operation <= Operation::kCloseRegion;
 }
 
-bool known(Status status) { return status >= Status::kRequest && status <= Status::kResources; }
+bool known(Status status) {
+  return status >= Status::kRequest && status <= Status::kResources;
+}
 
 }  // namespace
 
 const char* name_of(Status status) {
   switch (status) {
-    case Status::kRequest: return "request";
-    case Status::kOk: return "ok";
-    case Status::kMalformed: return "malformed frame";
-    case Status::kVersion: return "no protocol version in common";
-    case Status::kRefused: return "refused";
-    case Status::kFull: return "full";
-    case Status::kBusy: return "busy";
-    case Status::kNoRegion: return "no such region";
-    case Status::kOutOfRange: return "page out of range";
-    case Status::kResources: return "out of memory";
+    case Status::kRequest:
+      return "request";
+    case Status::kOk:
+      return "ok";
+    case Status::kMalformed:
+      return "malformed frame";
+    case Status::kVersion:
+      return "no protocol version in common";
+    case Status::kRefused:
+      return "refused";
+    case Status::kFull:
+      return "full";
+    case Status::kBusy:
+      return "busy";
+    case Status::kNoRegion:
+      return "no such region";
+    case Status::kOutOfRange:
+      return "page out of range";
+    case Status::kResources:
+      return "out of memory";
   }
   return "unknown status";
 }
@@ -140,8 +154,8 @@ Result<OpenRegion> decode_open_region(std::span<const std::byte> body) {
 
 std::vector<std::byte> encode(const StatReply& reply) {
   Growing out;
-  for (uint64_t value : {reply.donor_instance, reply.lends_bytes, reply.used_bytes, reply.reserved_bytes,
-                         reply.regions, reply.connections}) {
+  for (uint64_t value : {reply.donor_instance, reply.lends_bytes, reply.used_bytes, reply.reserved_bytes, reply.regions,
+                         reply.connections}) {
     out.put<uint64_t>(value);
   }
   return out.take();
@@ -242,7 +256,8 @@ Result<std::vector<PageRun>> decode_discard(std::span<const std::byte> body) {
   Reader reader(body);
   uint32_t count = reader.get<uint32_t>();
   reader.get<uint32_t>();
-  if (count > kMaxDiscardRuns || body.size() != 8 + size_t{16} * count) return malformed("discard has the wrong length");
+  if (count > kMaxDiscardRuns || body.size() != 8 + size_t{16} * count)
+    return malformed("discard has the wrong length");
   std::vector<PageRun> runs;
   for (uint32_t i = 0; i < count; ++i) {
     uint64_t first = reader.get<uint64_t>();

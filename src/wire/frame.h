@@ -52,16 +52,16 @@ enum class Operation : uint8_t {
 };
 
 enum class Status : uint16_t {
-  kRequest = 1,       // not a reply
-  kOk = 2,            //
-  kMalformed = 3,     // the donor closes the connection after this
-  kVersion = 4,       // no protocol version in common
-  kRefused = 5,       // not allowed: wrong secret, or hello missing
-  kFull = 6,          // the donor's --size or the region's reservation does not allow it
-  kBusy = 7,          // another instance of the VM has the region open
-  kNoRegion = 8,      // no such region handle on this connection
-  kOutOfRange = 9,    // a page beyond the region
-  kResources = 10,    // the donor's machine gave no memory
+  kRequest = 1,     // not a reply
+  kOk = 2,          //
+  kMalformed = 3,   // the donor closes the connection after this
+  kVersion = 4,     // no protocol version in common
+  kRefused = 5,     // not allowed: wrong secret, or hello missing
+  kFull = 6,        // the donor's --size or the region's reservation does not allow it
+  kBusy = 7,        // another instance of the VM has the region open
+  kNoRegion = 8,    // no such region handle on this connection
+  kOutOfRange = 9,  // a page beyond the region
+  kResources = 10,  // the donor's machine gave no memory
 };
 const char* name_of(Status status);
 
@@ -126,7 +126,9 @@ Result<OpenRegion> decode_open_region(std::span<const std::byte> body);
 Result<StatReply> decode_stat_reply(std::span<const std::byte> body);
 
 // Read request: how many bytes, and into a buffer of that size (no allocation: fault path).
-constexpr size_t read_request_bytes(size_t pages) { return 8 + 8 * pages; }
+constexpr size_t read_request_bytes(size_t pages) {
+  return 8 + 8 * pages;
+}
 void encode_read_request(std::span<const PageNumber> pages, std::byte* out);
 // A view of a decoded page list; valid as long as the body is.
 class PageListView {
@@ -142,7 +144,9 @@ class PageListView {
 };
 
 // Pages with their entries: the body of a read reply and of a write. Entries first, then the bytes of those present.
-constexpr size_t page_set_head_bytes(size_t pages) { return 8 + kPageEntryBytes * pages; }
+constexpr size_t page_set_head_bytes(size_t pages) {
+  return 8 + kPageEntryBytes * pages;
+}
 void encode_page_set_head(std::span<const PageEntry> entries, std::byte* out);
 class PageSetView {
  public:
@@ -164,7 +168,9 @@ class PageSetView {
 
 // Write reply: the pages whose bytes did not match their checksum, and were not taken.
 std::vector<std::byte> encode_write_reply(std::span<const PageNumber> rejected);
-inline Result<PageListView> decode_write_reply(std::span<const std::byte> body) { return PageListView::decode(body); }
+inline Result<PageListView> decode_write_reply(std::span<const std::byte> body) {
+  return PageListView::decode(body);
+}
 
 std::vector<std::byte> encode_discard(std::span<const PageRun> runs);
 Result<std::vector<PageRun>> decode_discard(std::span<const std::byte> body);

@@ -9,12 +9,15 @@
 namespace hecaton {
 namespace {
 
-Error bad(const char* what) { return Error{ErrorCode::kInvalidArgument, 0, what}; }
+Error bad(const char* what) {
+  return Error{ErrorCode::kInvalidArgument, 0, what};
+}
 
 bool valid_host_name(std::string_view host) {
   if (host.empty() || host.size() > 253 || host.front() == '-' || host.front() == '.') return false;
   return std::all_of(host.begin(), host.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+           c == '_';
   });
 }
 
@@ -96,7 +99,9 @@ Result<NodeUrl> parse_node_url(std::string_view text) {
   return url;
 }
 
-Result<NodeUrl> parse_listen_address(std::string_view text) { return parse_address(text, 0); }
+Result<NodeUrl> parse_listen_address(std::string_view text) {
+  return parse_address(text, 0);
+}
 
 std::vector<NodeUrl> parse_nodes_file(std::string_view content, std::vector<NodesFileProblem>* problems) {
   std::vector<NodeUrl> nodes;

@@ -20,8 +20,9 @@ TEST(NodeUrl, FillsInSchemePortAndToken) {
 }
 
 TEST(NodeUrl, RefusesWhatIsNotOne) {
-  for (const char* bad : {"", ":9999", "host:", "host:0", "host:65536", "host:12x", "http://host", "@host", "a b", "::1",
-                          "[::1", "[::1]x", "[zz]:1", "300.1.1.1", "1.2.3", "host/path", "-host", "tok en@host"}) {
+  for (const char* bad :
+       {"", ":9999", "host:", "host:0", "host:65536", "host:12x", "http://host", "@host", "a b", "::1", "[::1",
+        "[::1]x", "[zz]:1", "300.1.1.1", "1.2.3", "host/path", "-host", "tok en@host"}) {
     EXPECT_FALSE(parse_node_url(bad).ok()) << bad;
   }
 }

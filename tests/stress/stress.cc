@@ -1,6 +1,7 @@
 // Stress of paged memory over the C interface: several threads write at random (and some read in sequence, so that
-// prefetch runs) over a region four times as large as its local memory, and each checks every byte it reads against what
-// it wrote last. A page's threads own different cache lines of it, so that every eviction of a page races with writers.
+// prefetch runs) over a region four times as large as its local memory, and each checks every byte it reads against
+// what it wrote last. A page's threads own different cache lines of it, so that every eviction of a page races with
+// writers.
 //
 //   stress [--seconds N=10] [--mib N=64] [--local-mib N=16] [--threads N=4] [--seed N] [--node URL]...
 //
@@ -52,9 +53,15 @@ class Worker {
   void run() {
     while (!shared_.stop.load()) {
       switch (random_() % 16) {
-        case 0: scan(); break;
-        case 1: hammer(); break;
-        default: touch(random_() % shared_.pages, random_() % 3 != 0); break;
+        case 0:
+          scan();
+          break;
+        case 1:
+          hammer();
+          break;
+        default:
+          touch(random_() % shared_.pages, random_() % 3 != 0);
+          break;
       }
     }
     for (size_t page = 0; page < shared_.pages; ++page) touch(page, false);
@@ -105,13 +112,20 @@ bool parse(int argc, char** argv, Options* options) {
     std::string name = argv[i];
     if (i + 1 == argc) return false;
     const char* value = argv[++i];
-    if (name == "--seconds") options->seconds = atof(value);
-    else if (name == "--mib") options->mib = strtoull(value, nullptr, 10);
-    else if (name == "--local-mib") options->local_mib = strtoull(value, nullptr, 10);
-    else if (name == "--threads") options->threads = static_cast<unsigned>(atoi(value));
-    else if (name == "--seed") options->seed = strtoull(value, nullptr, 10);
-    else if (name == "--node") options->nodes.push_back(value);
-    else return false;
+    if (name == "--seconds")
+      options->seconds = atof(value);
+    else if (name == "--mib")
+      options->mib = strtoull(value, nullptr, 10);
+    else if (name == "--local-mib")
+      options->local_mib = strtoull(value, nullptr, 10);
+    else if (name == "--threads")
+      options->threads = static_cast<unsigned>(atoi(value));
+    else if (name == "--seed")
+      options->seed = strtoull(value, nullptr, 10);
+    else if (name == "--node")
+      options->nodes.push_back(value);
+    else
+      return false;
   }
   return options->threads >= 1 && options->threads <= kPage / kLine && options->mib > 0;
 }
@@ -121,7 +135,8 @@ bool parse(int argc, char** argv, Options* options) {
 int main(int argc, char** argv) {
   Options options;
   if (!parse(argc, argv, &options)) {
-    fprintf(stderr, "usage: stress [--seconds N] [--mib N] [--local-mib N] [--threads 1..64] [--seed N] [--node URL]...\n");
+    fprintf(stderr,
+            "usage: stress [--seconds N] [--mib N] [--local-mib N] [--threads 1..64] [--seed N] [--node URL]...\n");
     return 2;
   }
   if (options.seed == 0) options.seed = std::random_device()();
