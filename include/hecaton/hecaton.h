@@ -38,7 +38,7 @@ typedef struct {
   size_t struct_size;       /* sizeof(hecaton_config): lets later versions add fields */
   uint64_t bytes;           /* of the region; rounded up to whole pages of 4096 */
   uint64_t local_bytes;     /* how much may be resident; at least 1 MiB; bytes or more: all of it */
-  const char *const *nodes; /* URLs "[hecaton://]HOST[:PORT]", NULL-ended; NULL: an embedded donor in this process */
+  const char* const* nodes; /* URLs "[hecaton://]HOST[:PORT]", NULL-ended; NULL: an embedded donor in this process */
 } hecaton_config;
 
 /* Errors, all negative. */
@@ -55,18 +55,18 @@ enum {
 
 /* Opens a region. On success 0, the region in *out and its first byte's address (page-aligned) in *address. Otherwise a
  * negative error; hecaton_strerror() then tells the calling thread's last failure in full. */
-HECATON_API int hecaton_open(const hecaton_config *config, hecaton_region **out, void **address);
+HECATON_API int hecaton_open(const hecaton_config* config, hecaton_region** out, void** address);
 
 /* Writes the region's figures as a JSON object, NUL-ended and cut to `size`. Returns the length it needs, as snprintf
  * does, or a negative error. */
-HECATON_API int hecaton_stats_json(hecaton_region *region, char *buffer, size_t size);
+HECATON_API int hecaton_stats_json(hecaton_region* region, char* buffer, size_t size);
 
 /* Unmaps the region and frees its memory here and at the nodes. NULL is allowed. */
-HECATON_API int hecaton_close(hecaton_region *region);
+HECATON_API int hecaton_close(hecaton_region* region);
 
-/* What an error means. If it is the one that the calling thread got last, with names and figures. Never NULL; valid until
- * the thread's next call. */
-HECATON_API const char *hecaton_strerror(int error);
+/* What an error means. If it is the one that the calling thread got last, with names and figures. Never NULL; valid
+ * until the thread's next call. */
+HECATON_API const char* hecaton_strerror(int error);
 
 #ifdef __cplusplus
 }
