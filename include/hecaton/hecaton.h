@@ -15,6 +15,9 @@
  * fixed buffers, RDMA, vmsplice with SPLICE_F_GIFT. A child after fork() does not have the region. madvise with
  * MADV_DONTNEED or MADV_REMOVE discards: the range reads as zeros afterwards.
  *
+ * Nodes on other machines are refused, because this version does not encrypt page traffic yet, unless the environment
+ * variable HECATON_INSECURE is 1: say so only on a network that you trust.
+ *
  * If memory is lost (a node dies, a page comes back damaged), the process says so on stderr and aborts: it never reads
  * zeros or old bytes. Needs Linux 5.19 and the right to use userfaultfd (root, CAP_SYS_PTRACE, or access to
  * /dev/userfaultfd). All functions may be called from any thread; a region is closed once, by one thread, when no other

@@ -1,8 +1,10 @@
 #include "hecaton/hecaton.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string_view>
 
 #include "capi/paged_region.h"
 
@@ -81,6 +83,8 @@ int read_config(const hecaton_config& given, hecaton::PagedRegionConfig* out) {
   if (given.local_bytes < hecaton::PagerConfig::kMinimumLocalBytes) {
     return fail(HECATON_EINVAL, "local_bytes is less than 1 MiB");
   }
+  const char* insecure = getenv("HECATON_INSECURE");
+  out->insecure = insecure && std::string_view(insecure) == "1";
   out->bytes = given.bytes;
   out->local_bytes = given.local_bytes;
   for (const char* const* node = given.nodes; node && *node; ++node) {

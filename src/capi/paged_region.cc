@@ -49,7 +49,7 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config,
   pager.local_bytes = std::min(config.local_bytes, std::max(bytes, PagerConfig::kMinimumLocalBytes));
   pager.prefetch_pages = config.prefetch_pages;
   pager.nodes = config.nodes;
-  pager.insecure = true;
+  pager.insecure = config.insecure;
   pager.on_loss = config.on_loss ? config.on_loss : say_and_abort;
   if (pager.nodes.empty()) {
     region->donor_ = HEC_TRY(explain(start_embedded_donor(bytes)));

@@ -7,6 +7,7 @@
 
 #include "base/version.h"
 #include "cli/doctor_checks.h"
+#include "cli/output.h"
 #include "cli/verbs.h"
 
 namespace hecaton::cli {
@@ -26,13 +27,13 @@ const char* word_for(Verdict verdict) {
 
 void print_text(const std::vector<Check>& checks, bool can_run) {
   for (const Check& check : checks) {
-    fmt::print("{:<8} {:<22} {}\n", word_for(check.verdict), check.name, check.found);
+    print_output("{:<8} {:<22} {}\n", word_for(check.verdict), check.name, check.found);
     if (check.verdict == Verdict::kGood) continue;
-    fmt::print("{:<31} {}\n", "", check.meaning);
-    if (!check.remedy.empty()) fmt::print("{:<31} mend: {}\n", "", check.remedy);
+    print_output("{:<31} {}\n", "", check.meaning);
+    if (!check.remedy.empty()) print_output("{:<31} mend: {}\n", "", check.remedy);
   }
-  fmt::print("\n{}\n", can_run ? "This machine can run VMs in memory mode."
-                               : "This machine cannot run memory mode until what is MISSING above is there.");
+  print_output("\n{}\n", can_run ? "This machine can run VMs in memory mode."
+                                 : "This machine cannot run memory mode until what is MISSING above is there.");
 }
 
 void print_json(const std::vector<Check>& checks, bool can_run) {
@@ -45,7 +46,7 @@ void print_json(const std::vector<Check>& checks, bool can_run) {
                               {"meaning", check.meaning},
                               {"remedy", check.remedy}});
   }
-  fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  print_output("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 }  // namespace

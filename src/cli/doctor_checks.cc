@@ -15,6 +15,7 @@
 #include "cli/installed.h"
 #include "os/kvm_probe.h"
 #include "os/memory.h"
+#include "os/process.h"
 #include "os/userfaultfd.h"
 #include "store/donor_client.h"
 
@@ -123,20 +124,12 @@ Check check_real_time() {
 }
 
 Check check_qemu(const std::string& name) {
-  auto path = find_program(name);
   const char* meaning = "the VM runs in a stock QEMU";
-  if (!path) return {"qemu", Verdict::kMissing, name + " is not found", meaning, "apt install qemu-system-x86"};
-  std::string command = *path;
-  std::string version;
-  // The path is quoted: it may hold spaces.
-  std::string quoted;
-  for (char c : command) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  if (FILE* pipe = popen(("'" + quoted + "' --version 2>/dev/null").c_str(), "r")) {
-    char line[256];
-    if (fgets(line, sizeof line, pipe)) version = line;
-    pclose(pipe);
-  }
-  while (!version.empty() && version.back() == '\n') version.pop_back();
+  std::string problem;
+  auto path = find_program(name, &problem);
+  if (!path) return {"qemu", Verdict::kMissing, problem, meaning, "apt install qemu-system-x86"};
+  Result<std::string> output = output_of({*path, "--version"}, Deadline::after_ms(10'000));
+  std::string version = output.ok() ? output->substr(0, output->find('\n')) : "";
   bool good = version.find("QEMU emulator version") == 0;
   return {"qemu", good ? Verdict::kGood : Verdict::kMissing, good ? version : *path + " does not say that it is QEMU",
           meaning, good ? "" : "apt install qemu-system-x86, or name another with --qemu"};
@@ -180,8 +173,8 @@ Check check_donor(const NodeUrl& url) {
             "check the port, and the version there"};
   }
   return {name, Verdict::kGood,
-          fmt::format("hecatond {}: lends {}, {} free", client->donor().software,
-                      format_size(client->donor().lends_bytes), format_size(client->donor().free_bytes)),
+          fmt::format("{}: lends {}, {} free", client->donor().software, format_size(client->donor().lends_bytes),
+                      format_size(client->donor().free_bytes)),
           "", ""};
 }
 

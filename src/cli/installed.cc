@@ -1,5 +1,6 @@
 #include "cli/installed.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -26,14 +27,24 @@ std::optional<std::string> first_readable(const std::vector<std::string>& candid
 
 }  // namespace
 
-std::optional<std::string> find_program(const std::string& name) {
-  if (name.find('/') != std::string::npos) return access(name.c_str(), X_OK) == 0 ? std::optional(name) : std::nullopt;
-  const char* path = getenv("PATH");
-  std::stringstream directories(path ? path : "/usr/bin:/bin");
-  std::string directory;
-  while (std::getline(directories, directory, ':')) {
-    std::string candidate = (directory.empty() ? "." : directory) + "/" + name;
-    if (access(candidate.c_str(), X_OK) == 0) return candidate;
+std::optional<std::string> find_program(const std::string& name, std::string* problem) {
+  std::string ignored;
+  if (!problem) problem = &ignored;
+  std::vector<std::string> candidates{name};
+  if (name.find('/') == std::string::npos) {
+    candidates.clear();
+    const char* path = getenv("PATH");
+    std::stringstream directories(path ? path : "/usr/bin:/bin");
+    for (std::string directory; std::getline(directories, directory, ':');) {
+      candidates.push_back((directory.empty() ? "." : directory) + "/" + name);
+    }
+  }
+  *problem = name + " is not found";
+  for (const std::string& candidate : candidates) {
+    struct stat info;
+    if (stat(candidate.c_str(), &info) != 0) continue;
+    if (S_ISREG(info.st_mode) && access(candidate.c_str(), X_OK) == 0) return candidate;
+    *problem = candidate + (S_ISDIR(info.st_mode) ? " is a directory" : " is not executable");
   }
   return std::nullopt;
 }

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "cli/control.h"
+#include "cli/output.h"
 #include "cli/pager_process.h"
 #include "cli/verbs.h"
 #include "os/memory.h"
@@ -125,7 +126,7 @@ int internal_pager(const std::vector<std::string>&) {
   Reporter reporter(line);
   auto first = line.wait(10'000);
   if (!first || !first->contains("config")) {
-    fmt::print(stderr, "hecaton: internal-pager is started by `hecaton run`, not by hand\n");
+    print_error("hecaton: internal-pager is started by `hecaton run`, not by hand\n");
     return kExitUsage;
   }
   harden_process();

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "base/units.h"
+#include "cli/output.h"
 
 namespace hecaton::cli {
 namespace {
@@ -19,22 +20,22 @@ uint64_t latency(const nlohmann::json& stats, const char* key) {
 }
 
 void row(const char* what, const std::string& value) {
-  fmt::print(stderr, "  {:<22} {}\n", what, value);
+  print_error("  {:<22} {}\n", what, value);
 }
 
 }  // namespace
 
 void print_live_line(const nlohmann::json& stats, const std::string& accel, double faults_per_second) {
   const bool terminal = isatty(STDERR_FILENO);
-  fmt::print(stderr, "{}memory/{} | resident {} of {} | remote {} | {:.0f} faults/s | p50 {} us p99 {} us{}",
-             terminal ? "\r\033[K" : "hecaton: ", accel, format_size(figure(stats, "resident_bytes")),
-             format_size(figure(stats, "local_limit_bytes")), format_size(figure(stats, "remote_bytes")),
-             faults_per_second, latency(stats, "p50"), latency(stats, "p99"), terminal ? "" : "\n");
+  print_error("{}memory/{} | resident {} of {} | remote {} | {:.0f} faults/s | p50 {} us p99 {} us{}",
+              terminal ? "\r\033[K" : "hecaton: ", accel, format_size(figure(stats, "resident_bytes")),
+              format_size(figure(stats, "local_limit_bytes")), format_size(figure(stats, "remote_bytes")),
+              faults_per_second, latency(stats, "p50"), latency(stats, "p99"), terminal ? "" : "\n");
   fflush(stderr);
 }
 
 void print_summary(const nlohmann::json& stats, const std::string& accel, double seconds) {
-  fmt::print(stderr, "hecaton: the run's figures ({:.1f} s, mode memory, accelerator {})\n", seconds, accel);
+  print_error("hecaton: the run's figures ({:.1f} s, mode memory, accelerator {})\n", seconds, accel);
   row("guest RAM", format_size(figure(stats, "guest_ram_bytes")));
   row("local limit", format_size(figure(stats, "local_limit_bytes")));
   row("resident, peak", fmt::format("{}, {}", format_size(figure(stats, "resident_bytes")),

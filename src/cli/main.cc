@@ -1,12 +1,19 @@
 // hecaton: one virtual machine on the memory of many machines. This file only finds the verb.
-#include <fmt/format.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
 #include "base/log.h"
 #include "base/version.h"
+#include "cli/output.h"
 #include "cli/verbs.h"
 
 namespace {
@@ -38,22 +45,47 @@ constexpr Verb kVerbs[] = {
     {"internal-pager", hecaton::cli::internal_pager},  // started by run
 };
 
-}  // namespace
+using hecaton::cli::print_error;
+using hecaton::cli::print_output;
 
-int main(int argc, char** argv) {
-  std::vector<std::string> arguments(argv + 1, argv + argc);
-  hecaton::start_log("hecaton");
+// Descriptors 0 to 2 exist, so that nothing of ours gets their numbers and is written to by mistake; many descriptors
+// may be open, for many donors; a failed write is an error code, not a signal.
+void prepare_process() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) (void)open("/dev/null", O_RDWR);
+  }
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = std::max(files.rlim_cur, std::min<rlim_t>(files.rlim_max, 65536));
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
+}
+
+int run_verb(const std::vector<std::string>& arguments) {
   if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
-    fmt::print(arguments.empty() ? stderr : stdout, "{}", kHelp);
+    hecaton::cli::write_text(arguments.empty() ? stderr : stdout, kHelp);
     return arguments.empty() ? hecaton::cli::kExitUsage : 0;
   }
   if (arguments[0] == "--version" || arguments[0] == "-V") {
-    fmt::print("hecaton {}\n", hecaton::kVersion);
+    print_output("hecaton {}\n", hecaton::kVersion);
     return 0;
   }
   for (const Verb& verb : kVerbs) {
     if (arguments[0] == verb.name) return verb.run({arguments.begin() + 1, arguments.end()});
   }
-  fmt::print(stderr, "hecaton: there is no '{}'; the verbs are run, doctor and bench (hecaton --help)\n", arguments[0]);
+  print_error("hecaton: there is no '{}'; the verbs are run, doctor and bench (hecaton --help)\n", arguments[0]);
   return hecaton::cli::kExitUsage;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  hecaton::start_log("hecaton");
+  prepare_process();
+  const int status = run_verb({argv + 1, argv + argc});
+  if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+  print_error("hecaton: the output could not be written: {}\n", strerror(errno));
+  return status == 0 ? 1 : status;
 }

@@ -1,6 +1,7 @@
 #include "cli/run_options.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +13,7 @@
 #include <sstream>
 
 #include "base/units.h"
+#include "cli/output.h"
 #include "cli/verbs.h"
 #include "pager/pager.h"
 
@@ -31,7 +33,7 @@ class Problems {
  public:
   template <typename... Args>
   void add(fmt::format_string<Args...> text, Args&&... args) {
-    fmt::print(stderr, "hecaton run: {}\n", fmt::format(text, std::forward<Args>(args)...));
+    print_error("hecaton run: {}\n", fmt::format(text, std::forward<Args>(args)...));
     any_ = true;
   }
   bool any() const { return any_; }
@@ -56,7 +58,7 @@ void describe(CLI::App& app, RawOptions& raw, RunOptions& options) {
   app.add_option("--nodes", raw.nodes_file, "file with one donor a line (default: cluster_uffd.conf if it is there)")
       ->type_name("FILE");
   app.add_option("--name", options.name, "the VM's name at donors and in messages")->type_name("NAME");
-  app.add_option("--mode", options.mode, "auto, memory, kernel (GiantVM) or aggregate")
+  app.add_option("--mode", options.mode, "auto, memory or kernel (GiantVM); aggregate is not in this version")
       ->check(CLI::IsMember({"auto", "memory", "aggregate", "kernel"}));
   app.add_option("--accel", options.accel, "auto, kvm or tcg")->check(CLI::IsMember({"auto", "kvm", "tcg"}));
   app.add_option("--prefetch", raw.prefetch, "auto, off, or the pages of a window (1 to 256)")
@@ -77,8 +79,9 @@ void check_memory(const RawOptions& raw, RunOptions& options, Problems& problems
   if (!memory.ok()) return problems.add("-m '{}': {}", raw.memory, memory.error().context);
   options.memory_bytes = *memory;
   if (options.memory_bytes % 1_MiB != 0) {
-    problems.add("-m '{}': the VM's RAM must be a whole number of MiB, for example {}M", raw.memory,
-                 options.memory_bytes / 1_MiB + 1);
+    problems.add("-m '{}': the VM's RAM must be a whole number of MiB; {}", raw.memory,
+                 options.memory_bytes < 1_MiB ? fmt::format("did you mean {}M? A number alone is bytes", raw.memory)
+                                              : fmt::format("for example {}M", options.memory_bytes / 1_MiB + 1));
   }
   if (options.memory_bytes > wire::kMaxRegionBytes) problems.add("-m '{}': at most 16T", raw.memory);
 }
@@ -100,11 +103,15 @@ void check_local(const RawOptions& raw, RunOptions& options, Problems& problems)
   if (!local.ok()) return problems.add("--local '{}': {}", raw.local, local.error().context);
   options.local_bytes = std::min(*local, options.memory_bytes);
   if (options.local_bytes < PagerConfig::kMinimumLocalBytes) {
-    problems.add("--local '{}': at least 1M; a guest needs more to get anywhere, 64M is a sensible least", raw.local);
+    problems.add("{}: at least 1M must be local; a guest needs more to get anywhere, 64M is a sensible least",
+                 raw.local.empty() ? "-m '" + raw.memory + "', half of it local" : "--local '" + raw.local + "'");
   }
 }
 
 void read_nodes_file(const std::string& path, RunOptions& options, Problems& problems) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) return problems.add("nodes file {}: {}", path, strerror(errno));
+  if (!S_ISREG(info.st_mode)) return problems.add("nodes file {} is not a regular file", path);
   std::ifstream file(path);
   std::stringstream content;
   content << file.rdbuf();
@@ -132,7 +139,7 @@ void check_nodes(const RawOptions& raw, RunOptions& options, Problems& problems)
   if (!raw.nodes.empty()) return;
   if (!raw.nodes_file.empty()) {
     read_nodes_file(raw.nodes_file, options, problems);
-  } else if (access(kDefaultNodesFile, F_OK) == 0) {
+  } else if (struct stat info; lstat(kDefaultNodesFile, &info) == 0) {
     read_nodes_file(kDefaultNodesFile, options, problems);
   }
 }
@@ -180,22 +187,42 @@ std::optional<RunOptions> parse_run_options(const std::vector<std::string>& argu
   RunOptions options;
   if (dashes != arguments.end()) options.qemu_arguments.assign(dashes + 1, arguments.end());
   RawOptions raw;
+  // QEMU's options have one dash and a word, ours have one dash and a letter, or two dashes.
+  for (const std::string& word : own) {
+    if (word.size() < 3 || word[0] != '-' || !isalpha(static_cast<unsigned char>(word[1])) ||
+        !isalpha(static_cast<unsigned char>(word[2]))) {
+      continue;
+    }
+    print_error("hecaton run: '{}' is no option of ours; QEMU's own options come after --\n", word);
+    *exit_status = kExitUsage;
+    return std::nullopt;
+  }
   CLI::App app;
   describe(app, raw, options);
   std::reverse(own.begin(), own.end());  // CLI11 takes them from the back
   try {
     app.parse(own);
   } catch (const CLI::CallForHelp&) {
-    fmt::print("{}", app.help());
+    std::string help = app.help();
+    constexpr std::string_view kUsage = "[OPTIONS]";
+    if (size_t at = help.find(kUsage); at != std::string::npos) {
+      help.replace(at, kUsage.size(), "-m SIZE [OPTIONS] -- QEMU ARGUMENTS");
+    }
+    print_output("{}", help);
     *exit_status = 0;
     return std::nullopt;
   } catch (const CLI::ParseError& error) {
-    fmt::print(stderr, "hecaton run: {}\n", error.what());
-    fmt::print(stderr, "hecaton run: QEMU's own options come after --; hecaton run --help tells ours\n");
+    print_error("hecaton run: {}\n", error.what());
+    print_error("hecaton run: QEMU's own options come after --; hecaton run --help tells ours\n");
     *exit_status = kExitUsage;
     return std::nullopt;
   }
   Problems problems;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& value : option->results()) {
+      if (value.empty()) problems.add("{} is empty", option->get_name());
+    }
+  }
   check_memory(raw, options, problems);
   if (!problems.any()) check_local(raw, options, problems);
   check_nodes(raw, options, problems);

@@ -10,7 +10,7 @@
 namespace hecaton::cli {
 
 struct RunOptions {
-  uint64_t memory_bytes = 0;
+  uint64_t memory_bytes = 0;  // 0: not said
   uint64_t local_bytes = 0;
   std::vector<NodeUrl> nodes;  // empty: an embedded donor
   std::string nodes_source;    // where they were named, for messages

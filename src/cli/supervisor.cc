@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "cli/installed.h"
 #include "cli/live_view.h"
+#include "cli/output.h"
 #include "cli/pager_process.h"
 #include "cli/verbs.h"
 #include "os/memory.h"
@@ -29,6 +30,7 @@ namespace {
 constexpr int kTickMs = 50;
 constexpr int64_t kLiveNs = 500'000'000;
 constexpr int64_t kLiveLogNs = 5'000'000'000;  // where lines are not redrawn but pile up
+constexpr int64_t kEndPatienceNs = 10'000'000'000;
 constexpr int kStartMs = 30'000;
 
 std::string describe_status(int status) {
@@ -66,12 +68,11 @@ Supervisor::~Supervisor() {
 
 template <typename... Args>
 void Supervisor::say(const char* text, Args&&... args) const {
-  if (!options_.quiet)
-    fmt::print(stderr, "hecaton: {}\n", fmt::format(fmt::runtime(text), std::forward<Args>(args)...));
+  if (!options_.quiet) print_error("hecaton: {}\n", fmt::format(fmt::runtime(text), std::forward<Args>(args)...));
 }
 
 bool Supervisor::fail(int exit_status, const std::string& why) {
-  fmt::print(stderr, "{}hecaton: {}\n", live_line_shown_ ? "\n" : "", why);
+  print_error("{}hecaton: {}\n", live_line_shown_ ? "\n" : "", why);
   live_line_shown_ = false;
   forced_exit_ = exit_status;
   return false;
@@ -118,7 +119,8 @@ bool Supervisor::start_donor() {
   output_write.reset();
   std::string ready = read_line(output_read.get(), Deadline::after_ms(kStartMs));
   size_t address = ready.rfind(" on ");
-  if (address == std::string::npos) return fail(kExitMachine, "the embedded donor did not start: " + ready);
+  if (address == std::string::npos)
+    return fail(kExitMachine, "the embedded donor ended before it was ready" + (ready.empty() ? "" : ": " + ready));
   nodes_.push_back(ready.substr(address + 4));
   return true;
 }
@@ -192,7 +194,7 @@ int Supervisor::watch() {
                         {pager_.running() ? pager_.pidfd() : -1, POLLIN, 0},
                         {donor_.running() ? donor_.pidfd() : -1, POLLIN, 0},
                         {signals_.get(), POLLIN, 0}};
-    const bool ticking = !attached_ || options_.live;
+    const bool ticking = !attached_ || options_.live || end_by_ns_ != 0;
     poll(waiting, std::size(waiting), ticking ? kTickMs : -1);
     if (waiting[1].revents) on_pager_messages();
     if (waiting[0].revents) {
@@ -203,6 +205,7 @@ int Supervisor::watch() {
     if (waiting[3].revents) on_donor_end();
     if (waiting[4].revents) on_signal();
     if (!attached_) check_unpaged();
+    check_patience();
     if (options_.live) show_live();
   }
 }
@@ -250,7 +253,16 @@ void Supervisor::on_signal() {
     } else if (signals_seen_ == 2) {
       qemu_.signal(SIGTERM);
     }
+    if (signals_seen_ == 1) end_by_ns_ = monotonic_ns() + kEndPatienceNs;
   }
+}
+
+// QEMU was asked to end, and does not: it waits for memory that does not come, or hangs.
+void Supervisor::check_patience() {
+  if (end_by_ns_ == 0 || monotonic_ns() < end_by_ns_ || forced_exit_) return;
+  end_by_ns_ = 0;
+  print_error("hecaton: QEMU was asked to end and did not in 10 s; killing it\n");
+  qemu_.signal(SIGKILL);
 }
 
 // QEMU uses the RAM although it never handed it over: the preload library was lost on the way (a set-user-ID or static
@@ -287,12 +299,12 @@ int Supervisor::finish(int wait_status) {
   // What the pager found may still be under way when the guest ends by it.
   on_pager_messages();
   ask_stats();
-  if (live_line_shown_) fmt::print(stderr, "\n");
+  if (live_line_shown_) print_error("\n");
   if (!options_.quiet && !stats_.is_null()) show_summary();
   write_report();
   if (forced_exit_) return *forced_exit_;
   if (WIFSIGNALED(wait_status)) {
-    fmt::print(stderr, "hecaton: QEMU was {}\n", describe_status(wait_status));
+    print_error("hecaton: QEMU was {}\n", describe_status(wait_status));
     return 128 + WTERMSIG(wait_status);
   }
   return WEXITSTATUS(wait_status);
@@ -328,7 +340,7 @@ void Supervisor::write_report() {
   std::ofstream file(options_.report_file, std::ios::trunc);
   file << report.dump(2) << "\n";
   if (!file.flush())
-    fmt::print(stderr, "hecaton: --report {}: cannot be written: {}\n", options_.report_file, strerror(errno));
+    print_error("hecaton: --report {}: cannot be written: {}\n", options_.report_file, strerror(errno));
 }
 
 }  // namespace hecaton::cli

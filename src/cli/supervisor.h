@@ -37,6 +37,7 @@ class Supervisor {
   void on_donor_end();
   void on_signal();
   void check_unpaged();
+  void check_patience();
   void stop_guest(int exit_status, const std::string& why);
   int finish(int wait_status);
   void ask_stats();
@@ -61,6 +62,7 @@ class Supervisor {
   bool attached_ = false;
   bool live_line_shown_ = false;
   int signals_seen_ = 0;
+  int64_t end_by_ns_ = 0;  // 0: nobody asked for an end
   std::optional<int> forced_exit_;
   int64_t started_ns_ = 0, last_live_ns_ = 0;
   uint64_t last_faults_ = 0;

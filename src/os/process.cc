@@ -1,6 +1,7 @@
 #include "os/process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -61,6 +62,7 @@ bool place_descriptors(std::vector<std::pair<int, int>>& descriptors) {
   }
   if (spec.ignore_terminal_signals) setpgid(0, 0);
   signal(SIGPIPE, SIG_DFL);
+  signal(SIGXFSZ, SIG_DFL);
   signal(SIGTERM, SIG_DFL);
   if (spec.disable_transparent_huge_pages) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
   if (getppid() == parent && place_descriptors(descriptors)) {
@@ -137,6 +139,29 @@ Result<int> ChildProcess::wait() {
   pid_ = -1;
   pidfd_.reset();
   return status;
+}
+
+Result<std::string> output_of(const std::vector<std::string>& arguments, Deadline by) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return system_error("pipe");
+  OwnedFd read_end(ends[0]), write_end(ends[1]);
+  OwnedFd nothing(open("/dev/null", O_RDWR | O_CLOEXEC));
+  ProcessSpec spec;
+  spec.arguments = arguments;
+  spec.descriptors = {{nothing.get(), STDIN_FILENO}, {write_end.get(), STDOUT_FILENO}, {nothing.get(), STDERR_FILENO}};
+  spec.ignore_terminal_signals = true;
+  ChildProcess child = HEC_TRY(ChildProcess::start(spec));
+  write_end.reset();
+  std::string text;
+  char buffer[4096];
+  while (text.size() < 65536) {
+    pollfd waiting{read_end.get(), POLLIN, 0};
+    if (poll(&waiting, 1, by.remaining_ms()) == 0) return Error{ErrorCode::kTimeout, 0, "it does not end"};
+    ssize_t got = read(read_end.get(), buffer, sizeof buffer);
+    if (got <= 0) return text;
+    text.append(buffer, static_cast<size_t>(got));
+  }
+  return text;
 }
 
 }  // namespace hecaton

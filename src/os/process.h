@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "os/owned_fd.h"
 
@@ -44,5 +45,9 @@ class ChildProcess {
   pid_t pid_ = -1;
   OwnedFd pidfd_;
 };
+
+// What a program writes to its standard output, at most 64 KiB; its standard error is dropped. Killed at the deadline:
+// then, and if it does not start, an error.
+Result<std::string> output_of(const std::vector<std::string>& arguments, Deadline by);
 
 }  // namespace hecaton

@@ -17,7 +17,9 @@ Result<OwnedFd> open_uffd(UffdSource* source) {
     if (source) *source = UffdSource::kSyscall;
     return OwnedFd(fd);
   }
-  Error refused = system_error("userfaultfd(2)", errno == EPERM ? ErrorCode::kPermission : ErrorCode::kUnsupported);
+  Error refused = system_error(
+      errno == EPERM ? "no right to use userfaultfd: be root, or get access to /dev/userfaultfd" : "userfaultfd(2)",
+      errno == EPERM ? ErrorCode::kPermission : ErrorCode::kUnsupported);
   OwnedFd device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
   if (!device.valid()) return refused;
   fd = ioctl(device.get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);

@@ -278,8 +278,7 @@ void FaultServer::free_slot(uint32_t index) {
 
 // The page stays Fetching: whoever waits for it sleeps until the guest is ended, and nobody reads anything wrong.
 void FaultServer::lose(PageNumber page, std::string reason) {
-  state_.counters.lost.add();
-  backend_.report_loss(LossReport{std::move(reason), {PageRun{page, 1}}, 1});
+  backend_.report_loss(LossReport{std::move(reason), {PageRun{page, 1}}, 1, {}});
 }
 
 // The whole run is marked first and punched in one call; a page in somebody's hands is come back to.

@@ -6,16 +6,17 @@ namespace hecaton {
 
 void LossLatch::report(const LossReport& loss) {
   if (happened_.exchange(true)) return;
-  reason_.with([&](std::string& reason) { reason = loss.reason + "; " + describe_ranges(loss); });
+  first_.with([&](LossReport& first) { first = loss; });
   if (on_loss_) on_loss_(loss);
 }
 
-std::string LossLatch::reason() const {
-  return reason_.with([](const std::string& reason) { return reason; });
+LossReport LossLatch::first() const {
+  return first_.with([](const LossReport& first) { return first; });
 }
 
 LossReport loss_of_donor(const PagerState& state, DonorPool& pool, size_t donor, const Error& error) {
   LossReport loss;
+  loss.donor = donor;
   loss.reason = fmt::format("donor {} is lost: {}", pool.url(donor).printable(), error.describe());
   for (uint64_t extent = 0; extent < state.extents(); ++extent) {
     if (pool.placement().donor_of(ExtentNumber(extent)) != donor) continue;

@@ -18,12 +18,12 @@ class LossLatch {
   // The first report counts; later ones are its consequences.
   void report(const LossReport& loss);
   bool happened() const { return happened_.load(); }
-  std::string reason() const;
+  LossReport first() const;  // empty if nothing is lost
 
  private:
   std::function<void(const LossReport&)> on_loss_;
   std::atomic<bool> happened_{false};
-  Guarded<std::string> reason_;
+  Guarded<LossReport> first_;
 };
 
 // What goes with a donor: every page that only it has.

@@ -113,10 +113,6 @@ void Pager::stop() {
   impl.threads.clear();
 }
 
-std::string Pager::loss() const {
-  return impl_->loss.reason();
-}
-
 PagerStats Pager::stats() const {
   const Impl& impl = *impl_;
   PagerStats stats{};
@@ -127,8 +123,10 @@ PagerStats Pager::stats() const {
                                    static_cast<double>(kPagesPerExtent);
   stats.threads = impl.threads.size();
   stats.connections = impl.pool->connections();
+  const LossReport loss = impl.loss.first();
+  stats.lost_pages = loss.pages;
   for (size_t i = 0; i < impl.pool->donors(); ++i) {
-    stats.nodes.push_back({impl.pool->url(i).printable(), impl.loss.happened() ? "unknown" : "live",
+    stats.nodes.push_back({impl.pool->url(i).printable(), loss.donor == i ? "lost" : "live",
                            impl.pool->placement().placed_at(i) * kExtentBytes});
   }
   if (!impl.state) return stats;
@@ -152,7 +150,6 @@ PagerStats Pager::stats() const {
   stats.discarded_pages = counters.discarded.value();
   stats.taken_back_pages = counters.taken_back.value();
   stats.refetched_pages = counters.refetched.value();
-  stats.lost_pages = counters.lost.value();
   stats.fault_us_p50 = counters.fault_us.quantile(0.5);
   stats.fault_us_p90 = counters.fault_us.quantile(0.9);
   stats.fault_us_p99 = counters.fault_us.quantile(0.99);

@@ -62,8 +62,6 @@ class Pager {
   void stop();
 
   PagerStats stats() const;
-  // Why memory was lost; empty if none was.
-  std::string loss() const;
 
  private:
   class Impl;

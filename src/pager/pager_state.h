@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,7 @@ namespace hecaton {
 
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
-  Counter taken_back, prefetched, prefetch_used, evicted, written_back, zeroed, discarded, rejected_writes, refetched,
-      lost;
+  Counter taken_back, prefetched, prefetch_used, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
   Histogram fault_us;  // from reading the event to the wake
 };
 
@@ -29,6 +29,7 @@ struct LossReport {
   std::string reason;           // what happened, where
   std::vector<PageRun> ranges;  // of the region; empty if none of the guest's pages was there
   uint64_t pages = 0;
+  std::optional<size_t> donor;  // that is gone; none if it lives and answered wrong
 };
 
 class PagerState {

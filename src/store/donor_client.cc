@@ -68,6 +68,8 @@ Result<std::vector<std::byte>> DonorClient::exchange(wire::Operation operation, 
   *reply = HEC_TRY(wire::decode_header(head));
   std::vector<std::byte> answer(reply->body_bytes);
   HEC_TRY(receive_all(*stream_, answer, by));
+  if (reply->status == wire::Status::kRequest)
+    return Error{ErrorCode::kProtocol, 0, "it sent a request, not an answer"};
   if (reply->operation != operation) return Error{ErrorCode::kProtocol, 0, "the donor answered something else"};
   if (reply->status != wire::Status::kOk) {
     if (detail) *detail = wire::decode_text(answer);

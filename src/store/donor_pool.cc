@@ -19,6 +19,8 @@ std::string advice_for(const Error& error, const NodeUrl& url) {
       return "use the same version of Hecaton on both machines";
     case ErrorCode::kBusy:
       return "give this VM another --name, or end the one that has it";
+    case ErrorCode::kSystem:
+      return "that is a limit of this machine: see ulimit -a";
     case ErrorCode::kFull:
       return "start it with a larger --size, add another --node, or make the VM smaller (-m)";
     default:
@@ -88,9 +90,11 @@ Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) 
   auto shares = split_by_capacity(extents, free_extents);
   if (!shares) {
     *problem = fmt::format(
-        "the {} of this VM have {} free, and the VM's memory of {} must fit; start hecatond with a larger --size, add "
-        "another --node, or make the VM smaller (-m)",
-        members_.size() == 1 ? "donor " + members_[0].url.printable() : fmt::format("{} donors", members_.size()),
+        "{} {} free, and the VM's memory of {} must fit; start hecatond with a larger --size, add another --node, or "
+        "make "
+        "the VM smaller (-m)",
+        members_.size() == 1 ? fmt::format("donor {} has", members_[0].url.printable())
+                             : fmt::format("the {} donors together have", members_.size()),
         free_bytes == 0 ? "nothing" : format_size(free_bytes), format_size(config.region_bytes));
     return Error{ErrorCode::kFull, 0, "the donors have too little memory free"};
   }

@@ -106,6 +106,7 @@ Result<NodeUrl> parse_listen_address(std::string_view text) {
 std::vector<NodeUrl> parse_nodes_file(std::string_view content, std::vector<NodesFileProblem>* problems) {
   std::vector<NodeUrl> nodes;
   size_t line_number = 0;
+  if (content.starts_with("\xef\xbb\xbf")) content.remove_prefix(3);  // some editors mark UTF-8 so
   while (!content.empty()) {
     size_t end = content.find('\n');
     std::string_view line = content.substr(0, end);

@@ -47,5 +47,15 @@ TEST(NodesFile, SkipsCommentsAndNamesEachBadLine) {
   EXPECT_EQ(problems[1].line, 6u);
 }
 
+TEST(NodesFile, TakesAByteOrderMarkAndForeignLineEnds) {
+  std::vector<NodesFileProblem> problems;
+  auto nodes = parse_nodes_file(
+      "\xef\xbb\xbf"
+      "127.0.0.1:1\r\n127.0.0.1:2\r\n",
+      &problems);
+  EXPECT_EQ(nodes.size(), 2u);
+  EXPECT_TRUE(problems.empty());
+}
+
 }  // namespace
 }  // namespace hecaton

@@ -50,6 +50,32 @@ class ArgumentsTest(EndToEndTest):
                 (("frobnicate",), "frobnicate")):
             self.assert_refused(arguments, words)
 
+    def test_that_are_empty_are_refused_and_never_taken_for_absent(self):
+        for option in ("--nodes", "--local", "--name", "--report", "--qemu"):
+            self.assert_refused((*BASE, option, "", "--", *DISPLAY), option + " is empty")
+
+    def test_of_qemu_before_the_dashes_are_refused(self):
+        self.assert_refused(("run", "-m", "64M", "-hda", "disk.qcow2"), "-hda.*after --")
+
+    def test_naming_a_link_to_no_nodes_file_are_refused(self):
+        (self.directory / "cluster_uffd.conf").symlink_to("nowhere")
+        self.assert_refused((*BASE, "--", *DISPLAY), "cluster_uffd.conf")
+
+    def test_without_a_place_to_say_anything_still_run(self):
+        import subprocess
+        from harness import HECATON
+        command = [HECATON, *BASE, "--", "-version"]
+        with open("/dev/full", "w") as full:
+            self.assertEqual(0, subprocess.run(command, stderr=full, cwd=self.directory, timeout=60).returncode)
+        closed = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *command], cwd=self.directory, timeout=60)
+        self.assertEqual(0, closed.returncode)
+
+    def test_whose_output_is_lost_do_not_end_well(self):
+        import subprocess
+        from harness import HECATON
+        with open("/dev/full", "w") as full:
+            self.assertEqual(1, subprocess.run([HECATON, "doctor"], stdout=full, timeout=60).returncode)
+
     def test_naming_a_nodes_file_that_is_malformed_are_refused_with_the_line(self):
         self.write_nodes_file("127.0.0.1:9999", "# fine", "127.0.0.1:port", "[::1")
         status, said = self.hecaton(*BASE, "--", *DISPLAY)

@@ -48,6 +48,8 @@ class KillTest(EndToEndTest):
         self.assert_stopped(guest, guest.finish(60), r"(?i)lost|gone")
         self.assertIn(donors[1].address, guest.errors())
         self.assertIsNone(donors[0].process.poll(), "the other donor is untouched")
+        states = {node["url"]: node["state"] for node in guest.report()["nodes"]}
+        self.assertEqual({donors[0].address: "live", donors[1].address: "lost"}, states)
 
     def test_of_a_donor_that_hangs_stops_the_guest(self):
         donor = Donor(self)
