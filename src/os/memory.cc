@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace hecaton {
@@ -63,6 +64,11 @@ Result<void> lock_process_memory() {
 #ifndef MCL_ONFAULT
 #define MCL_ONFAULT 4
 #endif
+  // With a finite limit, MCL_FUTURE would make the mapping of the guest's RAM fail.
+  rlimit limit{};
+  if (geteuid() != 0 && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    return Error{ErrorCode::kPermission, 0, "the limit of locked memory is finite"};
+  }
   if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) return system_error("mlockall");
   return {};
 }

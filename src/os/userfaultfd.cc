@@ -33,6 +33,7 @@ InstallOutcome outcome_of(int error) {
     case EEXIST:
       return InstallOutcome::kAlreadyPresent;
     case EAGAIN:
+    case ENOMEM:  // this machine has no page to give right now
       return InstallOutcome::kRetry;
     case EFAULT:
       return InstallOutcome::kNoPage;

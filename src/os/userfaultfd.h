@@ -53,7 +53,7 @@ struct FaultEvent {
 enum class InstallOutcome : uint8_t {
   kInstalled,       // the page is there, and its waiters are awake
   kAlreadyPresent,  // lost a benign race: something is there already; nobody was woken
-  kRetry,           // an event must be read first
+  kRetry,           // an event must be read first, or the machine is out of memory for now
   kGone,            // the process, or the mapping, is gone
   kNoPage,          // continue_pages only: there is no page in the file to map
 };

@@ -69,7 +69,6 @@ bool EvictLoop::start_batches() {
 void EvictLoop::read_replies(int timeout_ms) {
   if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
   size_t count = poller_.wait(events_, timeout_ms);
-  if (count == 0 && timeout_ms > 0) context_.check_silence(watch_);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
     const uint64_t donor = events_[i].data.u64;
     if (donor == kNudgeToken) {
@@ -86,6 +85,7 @@ void EvictLoop::read_replies(int timeout_ms) {
     Result<size_t> frames = context_.pool.write_back(donor).receive(take);
     if (!frames.ok()) context_.donor_lost(donor, frames.error());
   }
+  context_.check_silence(watch_);
 }
 
 void EvictLoop::send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,

@@ -30,7 +30,7 @@ void Evictor::for_each_stretch(const Batch& batch, Use use) {
 
 Evictor::Started Evictor::start() {
   const Budget& budget = state_.budget;
-  bool wanted = in_flight_ > 0 ? budget.resident() - pages_in_flight_ > budget.limit() - budget.reserve() * 3 / 2
+  bool wanted = in_flight_ > 0 ? budget.resident() > budget.limit() - budget.reserve() * 3 / 2 + pages_in_flight_
                                : budget.eviction_due();
   if (!wanted || in_flight_ == kDepth) return Started::kNotDue;
   uint64_t index = 0;

@@ -17,7 +17,7 @@ constexpr int64_t kSpinNs = 50'000;
 
 }  // namespace
 
-void LoopContext::check_silence(const SilenceWatch& watch) {
+void LoopContext::check_silence(SilenceWatch& watch) {
   if (std::optional<size_t> donor = watch.silent(monotonic_ns())) {
     donor_lost(*donor, Error{ErrorCode::kTimeout, 0, "it has not answered for 10 s, though it is connected"});
   }
@@ -57,6 +57,7 @@ void FaultLoop::run() {
   while (!context_.ended()) {
     bool worked = read_faults();
     worked = read_replies() || worked;
+    context_.check_silence(watch_);
     bool soon = server_.retry_deferred();
     if (worked) {
       idle_since = 0;
@@ -139,7 +140,6 @@ void FaultLoop::sleep() {
     Result<size_t> frames = context_.pool.demand(token).receive(take);
     if (!frames.ok()) context_.donor_lost(token, frames.error());
   }
-  if (count == 0) context_.check_silence(watch_);
 }
 
 bool FaultLoop::start_read(PageNumber page, uint32_t slot) {

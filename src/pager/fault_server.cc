@@ -65,8 +65,7 @@ FaultServer::Outcome FaultServer::fill_with_zeros(const Fault& fault) {
   if (outcome != InstallOutcome::kInstalled) {
     state_.table.abort_fill(fault.page);
     state_.budget.give(1);
-    guest_gone_ = guest_gone_ || outcome == InstallOutcome::kGone;
-    return Outcome::kDefer;
+    return outcome == InstallOutcome::kGone ? Outcome::kDone : Outcome::kDefer;  // gone: with the thread that waits
   }
   state_.table.finish_fetch(fault.page, PageTable::Arrival::kDirty);
   state_.counters.faults_zero.add();
@@ -100,7 +99,6 @@ FaultServer::Outcome FaultServer::make_writable(const Fault& fault, PageStatus s
   InstallOutcome outcome = state_.memory.unprotect(fault.page);
   state_.table.release(fault.page);
   if (outcome == InstallOutcome::kRetry) return Outcome::kDefer;
-  guest_gone_ = guest_gone_ || outcome == InstallOutcome::kGone;
   if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
   state_.counters.faults_protect.add();
   finish(fault);
@@ -198,12 +196,12 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
   }
   free_slot(index);
   if (outcome != InstallOutcome::kInstalled) {
-    // An event must be read first (or the guest is gone): give the page back and begin anew.
+    // An event must be read first: give the page back and begin anew. (If the guest is gone, so is the thread that
+    // waits.)
     state_.table.abort_fetch(fault.page);
     state_.remote_pages.fetch_add(1);
     state_.budget.give(1);
-    guest_gone_ = guest_gone_ || outcome == InstallOutcome::kGone;
-    defer(fault, Outcome::kDefer);
+    if (outcome != InstallOutcome::kGone) defer(fault, Outcome::kDefer);
     return;
   }
   // After the wake, and yet in time: an event of the woken thread is read by this same thread, later.
@@ -299,6 +297,7 @@ void FaultServer::discard(PageRun run) {
     resident = false;
   }
   finish_discard(begun, resident);
+  if (state_.any_discards()) backend_.wake_evictor();  // it tells the donors
 }
 
 bool FaultServer::discard_waits(PageNumber page) const {

@@ -57,7 +57,6 @@ class FaultServer {
 
   bool waiting_for_budget() const { return waiting_for_budget_; }
   size_t reads_in_flight() const { return kSlots - free_slots_.size(); }
-  bool guest_gone() const { return guest_gone_; }
 
  private:
   static constexpr size_t kSlots = 256;
@@ -103,7 +102,6 @@ class FaultServer {
   bool wake_everything_ = false;
   bool waiting_for_budget_ = false;
   bool waiting_soon_ = false;
-  bool guest_gone_ = false;
 };
 
 }  // namespace hecaton

@@ -32,7 +32,7 @@ struct LoopContext {
   bool ended() const { return stop.load() || loss.happened(); }
   void donor_lost(size_t donor, const Error& error) { loss.report(loss_of_donor(state, pool, donor, error)); }
   // After reading what has arrived.
-  void check_silence(const SilenceWatch& watch);
+  void check_silence(SilenceWatch& watch);
 };
 
 // Lets other threads get a sleeping loop's attention, and costs them nothing while it is awake.

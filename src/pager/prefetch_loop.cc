@@ -58,7 +58,6 @@ void PrefetchLoop::run() {
 void PrefetchLoop::read_replies(int timeout_ms) {
   if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
   size_t count = poller_.wait(events_, timeout_ms);
-  if (count == 0 && timeout_ms > 0) context_.check_silence(watch_);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
     const uint64_t donor = events_[i].data.u64;
     if (donor == kNudgeToken) {
@@ -74,6 +73,7 @@ void PrefetchLoop::read_replies(int timeout_ms) {
     Result<size_t> frames = context_.pool.prefetch(donor).receive(take);
     if (!frames.ok()) context_.donor_lost(donor, frames.error());
   }
+  context_.check_silence(watch_);
 }
 
 bool PrefetchLoop::send_read(uint64_t request, std::span<const PageNumber> pages) {
