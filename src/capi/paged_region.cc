@@ -1,11 +1,11 @@
 #include "capi/paged_region.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 
 #include "base/random.h"
@@ -13,9 +13,18 @@
 namespace hecaton {
 namespace {
 
+// Some thread may sleep in a fault with stdio's lock, or a pipe's, in its hands: the message must not wait for it for
+// ever. An alarm ends the process if it does.
 void say_and_abort(const LossReport& loss) {
-  fmt::print(stderr, "hecaton: paged memory is lost, this process cannot go on: {} ({} pages)\n", loss.reason,
-             loss.pages);
+  const std::string text =
+      fmt::format("hecaton: paged memory is lost, this process cannot go on: {} ({} pages)\n", loss.reason, loss.pages);
+  sigset_t alarm_only;
+  sigemptyset(&alarm_only);
+  sigaddset(&alarm_only, SIGALRM);
+  signal(SIGALRM, SIG_DFL);
+  pthread_sigmask(SIG_UNBLOCK, &alarm_only, nullptr);
+  alarm(1);
+  [[maybe_unused]] ssize_t written = write(STDERR_FILENO, text.data(), text.size());
   abort();
 }
 

@@ -79,7 +79,7 @@ PagerConfig config_from(const nlohmann::json& json, Reporter& reporter) {
 }
 
 // QEMU's RAM has arrived: start to serve it, and only then let QEMU go on.
-Result<void> take_over_qemu(Pager& pager, uint64_t region_bytes) {
+Result<void> take_over_qemu(Pager& pager, Reporter& reporter, uint64_t region_bytes) {
   Handover handover = HEC_TRY(receive_handover(kHandoverFd, Deadline::after_ms(5000)));
   if (handover.bytes != region_bytes || handover.offset != 0) {
     (void)acknowledge(kHandoverFd, false).ok();
@@ -87,6 +87,8 @@ Result<void> take_over_qemu(Pager& pager, uint64_t region_bytes) {
   }
   UffdFeatures features = HEC_TRY(Userfaultfd::probe());
   HEC_TRY(pager.attach(std::move(handover.uffd), handover.address, features));
+  // Before QEMU goes on: the supervisor takes RAM that is used without this word for RAM that is not paged.
+  reporter.say({{"event", "attached"}});
   return acknowledge(kHandoverFd, true);
 }
 
@@ -96,13 +98,12 @@ int serve(ControlLine& line, Reporter& reporter, Pager& pager, uint64_t region_b
     pollfd waiting[] = {{line.fd(), POLLIN, 0}, {attached ? -1 : kHandoverFd, POLLIN, 0}};
     if (poll(waiting, 2, -1) < 0) continue;
     if (waiting[1].revents & POLLIN) {
-      Result<void> taken = take_over_qemu(pager, region_bytes);
+      Result<void> taken = take_over_qemu(pager, reporter, region_bytes);
       // The end of the socket before anything was handed over: QEMU ended early, and the supervisor knows.
       if (!taken.ok() && taken.error().code != ErrorCode::kClosed) {
         return fail(reporter, kExitMachine, "QEMU's RAM cannot be paged: " + taken.error().describe());
       }
       attached = true;
-      if (taken.ok()) reporter.say({{"event", "attached"}});
     } else if (waiting[1].revents != 0) {
       attached = true;
     }

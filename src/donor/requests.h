@@ -43,6 +43,7 @@ class Requests {
   void close_regions() { open_.clear(); }
 
   bool greeted() const { return role_.has_value(); }
+  bool has_region() const { return !open_.empty(); }
   // Of the peer's hello; kControl before it.
   wire::Role role() const { return role_.value_or(wire::Role::kControl); }
 

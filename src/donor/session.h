@@ -44,8 +44,12 @@ class Session {
   bool over() const { return state_ == State::kOver; }
   bool peer_gone() const { return peer_gone_ || outbox_.broken(); }
 
-  // The peer owes bytes: its hello, or the rest of a frame.
-  bool awaits_rest() const { return wants_to_receive() && (!requests_.greeted() || !waiting_.empty()); }
+  // The peer owes bytes and may be hurried: its hello, or the rest of a frame before it has a region open. The pager of
+  // a running VM may be stopped in the middle of a frame, for a debugger or a suspended machine; it costs a frame's
+  // memory, and the kernel's keepalive finds it if it is dead.
+  bool awaits_rest() const {
+    return wants_to_receive() && !requests_.has_region() && (!requests_.greeted() || !waiting_.empty());
+  }
   // Frames handled so far: tells one partial frame from the next.
   uint64_t frames() const { return frames_; }
   wire::Role role() const { return requests_.role(); }

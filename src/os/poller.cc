@@ -28,6 +28,9 @@ void Poller::remove(int fd) {
 
 size_t Poller::wait(std::span<epoll_event> out, int timeout_ms) {
   int count = epoll_wait(fd_.get(), out.data(), static_cast<int>(out.size()), timeout_ms);
+  // A process that was stopped and continued comes back with EINTR: what arrived meanwhile must be seen, or its sender
+  // would seem to have been silent.
+  if (count < 0) count = epoll_wait(fd_.get(), out.data(), static_cast<int>(out.size()), 0);
   return count > 0 ? static_cast<size_t>(count) : 0;
 }
 

@@ -19,7 +19,7 @@ class Poller {
   Result<void> add(int fd, uint32_t events, uint64_t token);
   Result<void> modify(int fd, uint32_t events, uint64_t token);
   void remove(int fd);
-  // Waits up to timeout_ms (-1: for ever). Number of events; 0 on timeout or signal.
+  // Waits up to timeout_ms (-1: for ever). Number of events; 0 if there are none by then, or at a signal.
   size_t wait(std::span<epoll_event> out, int timeout_ms);
 
  private:

@@ -37,8 +37,11 @@ InstallOutcome outcome_of(int error) {
       return InstallOutcome::kRetry;
     case EFAULT:
       return InstallOutcome::kNoPage;
+    case ENOENT:
+    case ESRCH:
+      return InstallOutcome::kGone;
     default:
-      return InstallOutcome::kGone;  // ENOENT, ESRCH, EINVAL: the mapping or the process is gone
+      return InstallOutcome::kFailed;
   }
 }
 

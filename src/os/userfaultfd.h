@@ -55,6 +55,7 @@ enum class InstallOutcome : uint8_t {
   kAlreadyPresent,  // lost a benign race: something is there already; nobody was woken
   kRetry,           // an event must be read first, or the machine is out of memory for now
   kGone,            // the process, or the mapping, is gone
+  kFailed,          // the kernel refuses: the page cannot be had (a memory error, for one)
   kNoPage,          // continue_pages only: there is no page in the file to map
 };
 

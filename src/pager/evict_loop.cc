@@ -28,7 +28,7 @@ EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
       nudge_(std::move(nudge)) {}
 
 bool EvictLoop::idle() const {
-  return !context_.state.budget.eviction_due() && !context_.state.any_discards() && evictor_.in_flight() == 0;
+  return !context_.state.budget.eviction_due() && !evictor_.more_discards() && evictor_.in_flight() == 0;
 }
 
 void EvictLoop::run() {
@@ -39,8 +39,8 @@ void EvictLoop::run() {
       nudge_.awake();
     }
     bool started = start_batches();
-    evictor_.send_discards();
-    if (evictor_.in_flight() > 0) {
+    if (watch_.owed() < Evictor::kDiscardsAtOnce) evictor_.send_discards();
+    if (evictor_.in_flight() > 0 || watch_.owed() >= Evictor::kDiscardsAtOnce) {
       read_replies(started ? 0 : -1);
     } else if (!started && context_.state.budget.eviction_due()) {
       read_replies(kAllBusyMs);

@@ -180,21 +180,29 @@ void Evictor::free_reread_holes(const Batch& batch) {
 }
 
 void Evictor::send_discards() {
-  if (!state_.take_any_discards()) return;
-  for (uint64_t n = 0; n < state_.extents(); ++n) {
-    const ExtentNumber extent(n);
+  if (next_discards_ == 0 && !state_.take_any_discards()) return;
+  for (size_t sent = 0; next_discards_ < state_.extents(); ++next_discards_) {
+    if (sent == kDiscardsAtOnce) return;
+    const ExtentNumber extent(next_discards_);
     if (!state_.take_discards(extent)) continue;
-    runs_.clear();
-    const uint64_t end = std::min(state_.table.pages(), (n + 1) * kPagesPerExtent);
-    for (PageNumber page(n * kPagesPerExtent); page.value < end; ++page) {
-      if (!state_.table.take_discarded(page)) continue;
-      if (!runs_.empty() && runs_.back().end() == page) {
-        ++runs_.back().count;
-      } else {
-        runs_.push_back({page, 1});
-      }
+    gather_discards(extent);
+    if (runs_.empty()) continue;
+    backend_.send_discard(extent, runs_);
+    ++sent;
+  }
+  next_discards_ = 0;
+}
+
+void Evictor::gather_discards(ExtentNumber extent) {
+  runs_.clear();
+  const uint64_t end = std::min(state_.table.pages(), (extent.value + 1) * kPagesPerExtent);
+  for (PageNumber page(extent.value * kPagesPerExtent); page.value < end; ++page) {
+    if (!state_.table.take_discarded(page)) continue;
+    if (!runs_.empty() && runs_.back().end() == page) {
+      ++runs_.back().count;
+    } else {
+      runs_.push_back({page, 1});
     }
-    if (!runs_.empty()) backend_.send_discard(extent, runs_);
   }
 }
 

@@ -46,8 +46,11 @@ class Evictor {
   Started start();
   // The donor's answer to a batch. Error: the donor broke the protocol.
   Result<void> on_write_reply(uint64_t batch, wire::Status status, std::span<const std::byte> body);
-  // Tells donors what was discarded.
+  // Tells donors what was discarded: some of it at a time, because the answers must be read in between, or both sides
+  // would wait for the other to read. Call again while more_discards().
+  static constexpr size_t kDiscardsAtOnce = 64;
   void send_discards();
+  bool more_discards() const { return next_discards_ != 0 || state_.any_discards(); }
   size_t in_flight() const { return in_flight_; }
 
  private:
@@ -71,6 +74,7 @@ class Evictor {
   bool send(Batch& batch, uint64_t index);
   void complete(Batch& batch);
   void punch_committed(PageRun run);
+  void gather_discards(ExtentNumber extent);
   void free_reread_holes(const Batch& batch);
   PageNumber page_of(const Batch& batch, uint64_t i) const { return batch.run.first + i; }
   // Calls use(PageRun, first index) for each stretch of neighbours that are mine.
@@ -81,6 +85,7 @@ class Evictor {
   EvictionBackend& backend_;
   ClockPolicy policy_;
   std::vector<Batch> batches_;
+  uint64_t next_discards_ = 0;  // extent to go on with; 0: begin anew
   size_t in_flight_ = 0;
   uint64_t pages_in_flight_ = 0;
   std::vector<wire::PageEntry> entries_;

@@ -14,6 +14,8 @@ constexpr uint64_t kNudgeToken = UINT64_MAX - 1;
 // How long to look for more work before sleeping. Waking a sleeping thread on an idle processor costs several times as
 // much as serving a fault, so a little is spent on not falling asleep between two faults of a burst.
 constexpr int64_t kSpinNs = 50'000;
+// Between tries of what could not be done for longer than that: memory is short, or a donor's answer is awaited.
+constexpr int kSoonMs = 1;
 
 }  // namespace
 
@@ -63,16 +65,15 @@ void FaultLoop::run() {
       idle_since = 0;
       continue;
     }
-    if (soon) {
-      // Another thread is between a change of state and its kernel call: it is nearly done.
-      sched_yield();
-      continue;
-    }
     int64_t now = monotonic_ns();
     if (idle_since == 0) idle_since = now;
-    if (now - idle_since < kSpinNs) continue;
-    sleep();
-    idle_since = 0;
+    if (now - idle_since < kSpinNs) {
+      // Mostly another thread is between a change of state and its kernel call, and nearly done.
+      if (soon) sched_yield();
+      continue;
+    }
+    sleep(soon ? kSoonMs : -1);
+    if (!soon) idle_since = 0;
   }
 }
 
@@ -125,10 +126,11 @@ bool FaultLoop::read_replies() {
   return any;
 }
 
-void FaultLoop::sleep() {
+void FaultLoop::sleep(int timeout_ms) {
   std::array<epoll_event, 16> events;
   nudge_.about_to_sleep();
-  size_t count = poller_.wait(events, context_.ended() ? 0 : watch_.any_owed() ? SilenceWatch::kCheckMs : -1);
+  if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
+  size_t count = poller_.wait(events, context_.ended() ? 0 : timeout_ms);
   nudge_.awake();
   for (size_t i = 0; i < count; ++i) {
     uint64_t token = events[i].data.u64;

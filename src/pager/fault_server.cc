@@ -62,6 +62,7 @@ FaultServer::Outcome FaultServer::fill_with_zeros(const Fault& fault) {
     outcome = state_.memory.map(fault.page, false);
     if (outcome == InstallOutcome::kAlreadyPresent) outcome = state_.memory.wake({fault.page, 1});
   }
+  if (outcome == InstallOutcome::kFailed) return refuse(fault);
   if (outcome != InstallOutcome::kInstalled) {
     state_.table.abort_fill(fault.page);
     state_.budget.give(1);
@@ -98,6 +99,7 @@ FaultServer::Outcome FaultServer::make_writable(const Fault& fault, PageStatus s
   if (!state_.table.begin_dirty(fault.page)) return Outcome::kDefer;
   InstallOutcome outcome = state_.memory.unprotect(fault.page);
   state_.table.release(fault.page);
+  if (outcome == InstallOutcome::kFailed) return refuse(fault);
   if (outcome == InstallOutcome::kRetry) return Outcome::kDefer;
   if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
   state_.counters.faults_protect.add();
@@ -111,6 +113,7 @@ FaultServer::Outcome FaultServer::map_resident(const Fault& fault, PageStatus st
   if (!begun) return Outcome::kDefer;
   InstallOutcome outcome = state_.memory.map(fault.page, read_only);
   state_.table.release(fault.page);
+  if (outcome == InstallOutcome::kFailed) return refuse(fault);
   if (outcome == InstallOutcome::kNoPage) return settle_late(fault);
   if (outcome == InstallOutcome::kRetry) return Outcome::kDefer;
   if (outcome == InstallOutcome::kAlreadyPresent) state_.memory.wake({fault.page, 1});
@@ -195,6 +198,10 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
     writable = true;
   }
   free_slot(index);
+  if (outcome == InstallOutcome::kFailed) {
+    refuse(fault);
+    return;
+  }
   if (outcome != InstallOutcome::kInstalled) {
     // An event must be read first: give the page back and begin anew. (If the guest is gone, so is the thread that
     // waits.)
@@ -218,6 +225,7 @@ void FaultServer::drop_discarded(uint32_t index) {
   state_.budget.give(1);
   state_.counters.discarded.add();
   state_.memory.wake({page, 1});
+  backend_.wake_evictor();  // it tells the donor
 }
 
 // Something that is not the guest made a page here, while the table says that the bytes are at the donor: the table is
@@ -274,6 +282,12 @@ void FaultServer::free_slot(uint32_t index) {
   free_slots_.push_back(index);
 }
 
+// The kernel cannot give the page, for a memory error or an I/O error of its own.
+FaultServer::Outcome FaultServer::refuse(const Fault& fault) {
+  lose(fault.page, "the kernel could not put a page of guest memory in place (a memory error? see dmesg)");
+  return Outcome::kDone;
+}
+
 // The page stays Fetching: whoever waits for it sleeps until the guest is ended, and nobody reads anything wrong.
 void FaultServer::lose(PageNumber page, std::string reason) {
   backend_.report_loss(LossReport{std::move(reason), {PageRun{page, 1}}, 1, {}});
@@ -311,14 +325,17 @@ std::optional<PageState> FaultServer::begin_discard(PageNumber page) {
   state_.counters.discarded.add();
   if (*before == PageState::kRemote) state_.remote_pages.fetch_sub(1);
   if (*before != PageState::kRemote) ++discarded_resident_;
-  if (state_.table.get(page).held) state_.mark_discards(page);
   return before;
 }
 
 void FaultServer::finish_discard(PageRun run, bool resident) {
   if (run.count == 0) return;
   if (resident) HEC_CHECK(state_.memory.punch(run).ok());
-  for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
+  for (PageNumber page = run.first; page < run.end(); ++page) {
+    state_.table.release(page);
+    // After the release: the evictor passes over a busy page, and would take the mark with it.
+    if (state_.table.get(page).held) state_.mark_discards(page);
+  }
   state_.budget.give(std::exchange(discarded_resident_, 0));  // after the punch: the count is never too low
 }
 

@@ -81,6 +81,7 @@ class FaultServer {
   bool replace_foreign_page(const Fault& fault, const std::byte* bytes);
   const char* defect_of(const Slot& slot, const wire::PageSetView& pages) const;
   void finish(const Fault& fault);
+  Outcome refuse(const Fault& fault);
   void defer(const Fault& fault, Outcome outcome);
   void free_slot(uint32_t index);
   void lose(PageNumber page, std::string reason);

@@ -74,7 +74,7 @@ class FaultLoop final : public FaultBackend {
             PrefetchLoop& prefetch, Poller poller, Nudge nudge);
   bool read_faults();
   bool read_replies();
-  void sleep();
+  void sleep(int timeout_ms);
 
   LoopContext context_;
   const Userfaultfd& uffd_;
@@ -124,7 +124,9 @@ class PrefetchLoop final : public PrefetchBackend {
   // From the fault thread; a window that finds no place in the queue is dropped.
   void offer(const PrefetchWindow& window);
 
+  void set_fault_nudge(Nudge* nudge) { fault_nudge_ = nudge; }
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
+  void wake_fault_thread() override;
 
  private:
   PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
@@ -141,6 +143,7 @@ class PrefetchLoop final : public PrefetchBackend {
   PrefetchWorker worker_;
   Poller poller_;
   Nudge nudge_;
+  Nudge* fault_nudge_ = nullptr;
   Guarded<Queue> queue_;
   std::array<epoll_event, 64> events_;
 };

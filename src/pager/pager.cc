@@ -97,6 +97,7 @@ Result<void> Pager::attach(Userfaultfd uffd, RemoteAddress base, UffdFeatures fe
   Prefetcher prefetcher(impl.state->table.pages(), impl.config.prefetch_pages, impl.config.prefetch_adaptive);
   impl.fault = HEC_TRY(FaultLoop::create(context, impl.uffd, base, prefetcher, *impl.evict, *impl.prefetch));
   impl.evict->set_fault_nudge(&impl.fault->nudge());
+  impl.prefetch->set_fault_nudge(&impl.fault->nudge());
   impl.threads.push_back(start_thread("hec-fault", [&impl] { impl.fault->run(); }));
   impl.threads.push_back(start_thread("hec-prefetch", [&impl] { impl.prefetch->run(); }));
   impl.threads.push_back(start_thread("hec-evict", [&impl] { impl.evict->run(); }));

@@ -76,6 +76,10 @@ void PrefetchLoop::read_replies(int timeout_ms) {
   context_.check_silence(watch_);
 }
 
+void PrefetchLoop::wake_fault_thread() {
+  if (fault_nudge_) fault_nudge_->always();
+}
+
 bool PrefetchLoop::send_read(uint64_t request, std::span<const PageNumber> pages) {
   std::optional<size_t> donor = context_.pool.placement().donor_of(extent_of(pages.front()));
   HEC_CHECK(donor.has_value());  // a Remote page was written to some donor

@@ -19,6 +19,7 @@ class PrefetchBackend {
   virtual ~PrefetchBackend() = default;
   // Asks the donor of these pages, all of one extent. False: the donor is lost.
   virtual bool send_read(uint64_t request, std::span<const PageNumber> pages) = 0;
+  virtual void wake_fault_thread() = 0;
 };
 
 class PrefetchWorker {

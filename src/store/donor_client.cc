@@ -102,6 +102,7 @@ Result<void> DonorClient::send_frame(wire::FrameHeader header, std::span<const i
         return Error{ErrorCode::kTimeout, 0, "the donor takes no requests"};
       continue;
     }
+    by = Deadline::after_ms(kSendPatienceMs);  // patience is for silence, not for slowness
     left -= sent.bytes;
     for (size_t done = sent.bytes; done > 0;) {
       size_t step = std::min(done, at->iov_len);

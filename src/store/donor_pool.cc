@@ -74,9 +74,27 @@ Result<void> DonorPool::connect_all(const PoolConfig& config, std::string* probl
       }
       *link = std::move(client).value();
     }
+    if (!is_one_new_donor(member, problem)) return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
     members_.push_back(std::move(member));
   }
   return {};
+}
+
+// Two names of one donor would count its memory twice; a donor that is started anew between two connections holds
+// nothing.
+bool DonorPool::is_one_new_donor(const Member& member, std::string* problem) const {
+  const uint64_t instance = member.demand->donor().donor_instance;
+  if (member.prefetch->donor().donor_instance != instance || member.write_back->donor().donor_instance != instance) {
+    *problem = fmt::format("donor {} was started anew just now; try again", member.url.printable());
+    return false;
+  }
+  for (const Member& other : members_) {
+    if (other.demand->donor().donor_instance != instance) continue;
+    *problem = fmt::format("donors {} and {} are the same hecatond; name it once", other.url.printable(),
+                           member.url.printable());
+    return false;
+  }
+  return true;
 }
 
 Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) {

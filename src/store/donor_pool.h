@@ -42,6 +42,7 @@ class DonorPool {
     std::unique_ptr<DonorClient> demand, prefetch, write_back;
   };
   Result<void> connect_all(const PoolConfig& config, std::string* problem);
+  bool is_one_new_donor(const Member& member, std::string* problem) const;
   Result<void> reserve(const PoolConfig& config, std::string* problem);
 
   std::vector<Member> members_;

@@ -33,6 +33,7 @@ class SilenceWatch {
   }
   uint32_t owed_by(size_t donor) const { return donors_[donor].owed; }
   bool any_owed() const { return owed_ > 0; }
+  uint64_t owed() const { return owed_; }
 
   // A donor that has been silent for too long. Ask after reading what has arrived: a pager that was itself stopped
   // finds the answers waiting. Costs next to nothing: it looks at the donors only once in kCheckMs.

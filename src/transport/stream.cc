@@ -69,11 +69,13 @@ bool wait_for(int fd, short events, Deadline by) {
   }
 }
 
-void tune(int fd) {
+// `impatient`: give up when the peer takes nothing for ten seconds. Not for a donor's side, whose pager may be stopped
+// for a while with answers unread.
+void tune(int fd, bool impatient) {
   int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   // A peer whose machine vanished is noticed within about ten seconds even on an idle connection.
-  int idle = 5, interval = 1, count = 5, user_timeout_ms = 10'000;
+  int idle = 5, interval = 1, count = 5, user_timeout_ms = impatient ? 10'000 : 600'000;
   setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
@@ -92,7 +94,7 @@ Result<OwnedFd> connect_one(const addrinfo& address, Deadline by) {
     getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     if (error != 0) return Error{ErrorCode::kUnavailable, error, "connecting"};
   }
-  tune(fd.get());
+  tune(fd.get(), true);
   return fd;
 }
 
@@ -148,7 +150,7 @@ Result<std::unique_ptr<Stream>> TcpListener::accept() const {
     if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return std::unique_ptr<Stream>();
     return system_error("accepting a connection");
   }
-  tune(fd.get());
+  tune(fd.get(), false);
   return std::unique_ptr<Stream>(std::make_unique<FdStream>(std::move(fd)));
 }
 

@@ -36,6 +36,13 @@ class DonorsTest(EndToEndTest):
         self.assert_verified(guest, 300)
         self.assert_spread_over(guest, donors)
 
+    def test_one_under_two_names_is_refused(self):
+        donor = Donor(self)
+        port = donor.address.rsplit(":", 1)[1]
+        guest = Guest(self, run="true", options=("--node", donor.address, "--node", f"localhost:{port}"))
+        self.assertEqual(3, guest.finish(30), guest.story())
+        self.assertRegex(guest.errors(), "same hecatond")
+
     def test_one_serves_two_guests_at_once(self):
         donor = Donor(self)
         first = Guest(self, run=f"{LOAD} --seed 1", options=("--node", donor.address))
