@@ -96,13 +96,13 @@ def role_of(pid):
 
 
 class Donor:
-    """A `hecatond` of its own, on a loopback port that the kernel chose."""
+    """A `hecatond` of its own, on a loopback port that the kernel chose. `within`: a command that runs it elsewhere."""
 
-    def __init__(self, test, size="1G", options=()):
+    def __init__(self, test, size="1G", options=(), listen="127.0.0.1:0", within=()):
         self.log_path = test.directory / f"hecatond-{len(test.donors)}.log"
         with open(self.log_path, "w") as log:
             self.process = subprocess.Popen(
-                [HECATOND, "--size", size, "--listen", "127.0.0.1:0", *options],
+                [*within, str(HECATOND), "--size", size, "--listen", listen, *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=test.environment,
                 start_new_session=True)
         test.donors.append(self)
@@ -124,9 +124,10 @@ class Donor:
 
 
 class Guest:
-    """One `hecaton run`: its guest boots at once. The guest's serial console goes to a file."""
+    """One `hecaton run`: its guest boots at once. The guest's serial console goes to a file. `within`: a command that
+    runs it elsewhere."""
 
-    def __init__(self, test, run="", memory="512M", local="128M", options=(), qemu=(), append="", start=True):
+    def __init__(self, test, run="", memory="512M", local="128M", options=(), qemu=(), append="", start=True, within=()):
         number = len(test.guests)
         self.test = test
         self.name = f"{test.mark}-{number}"
@@ -135,7 +136,7 @@ class Guest:
         self.output_path = test.directory / f"stdout-{number}.log"
         self.report_path = test.directory / f"report-{number}.json"
         self.arguments = [
-            str(HECATON), "run", "--name", self.name, "-m", memory, "--local", local, "--accel", "tcg",
+            *within, str(HECATON), "run", "--name", self.name, "-m", memory, "--local", local, "--accel", "tcg",
             "--report", str(self.report_path), *options, "--",
             "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.serial_path}",
             "-kernel", str(KERNEL), "-initrd", str(INITRAMFS),
