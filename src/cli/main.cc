@@ -56,6 +56,7 @@ void prepare_process() {
   }
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    hecaton::cli::users_open_files() = files.rlim_cur;
     files.rlim_cur = std::max(files.rlim_cur, std::min<rlim_t>(files.rlim_max, 65536));
     setrlimit(RLIMIT_NOFILE, &files);
   }

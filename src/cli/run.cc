@@ -1,5 +1,7 @@
 // hecaton run: decides mode and accelerator, says why, and starts the VM.
 #include <fmt/format.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -43,6 +45,12 @@ int run_kernel_mode(const RunOptions& options) {
   for (const std::string& argument : options.qemu_arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   if (!options.quiet) print_error("hecaton: starting {}; our paging stays asleep\n", *qemu);
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = users_open_files();
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
+  for (int number : {SIGPIPE, SIGXFSZ}) signal(number, SIG_DFL);
   execv(qemu->c_str(), argv.data());
   return fail(kExitMachine, fmt::format("{}: {}", *qemu, strerror(errno)));
 }

@@ -173,6 +173,7 @@ bool Supervisor::start_qemu() {
   spec.environment = {
       {"LD_PRELOAD", preloaded && *preloaded ? *library + ":" + preloaded : *library},
       {"HECATON_PRELOAD", fmt::format("socket={} inode={}:{}", kQemuHandoverFd, info.st_dev, info.st_ino)}};
+  spec.open_files = users_open_files();
   spec.descriptors = {{memory_.get(), kQemuMemoryFd}, {qemu_handover_.get(), kQemuHandoverFd}};
   auto child = ChildProcess::start(spec);
   qemu_handover_.reset();

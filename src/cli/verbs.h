@@ -1,6 +1,7 @@
 // The verbs of `hecaton`, one file each. Each gets the arguments after its name and returns the exit status.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,12 @@ namespace hecaton::cli {
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitMachine = 3;  // this machine cannot do it
 inline constexpr int kExitLost = 4;     // the guest was stopped: memory lost
+
+// The soft limit of open files that the user set, before main() raised ours: QEMU gets it back.
+inline uint64_t& users_open_files() {
+  static uint64_t limit = 0;
+  return limit;
+}
 
 int run(const std::vector<std::string>& arguments);
 int doctor(const std::vector<std::string>& arguments);

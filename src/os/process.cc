@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -65,7 +66,13 @@ bool place_descriptors(std::vector<std::pair<int, int>>& descriptors) {
   signal(SIGXFSZ, SIG_DFL);
   signal(SIGTERM, SIG_DFL);
   if (spec.disable_transparent_huge_pages) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-  if (getppid() == parent && place_descriptors(descriptors)) {
+  const bool placed = getppid() == parent && place_descriptors(descriptors);
+  rlimit files{};
+  if (spec.open_files != 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = spec.open_files;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
+  if (placed) {
     environ = envp;
     execvp(argv[0], argv);
   }

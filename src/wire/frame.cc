@@ -64,7 +64,8 @@ void encode_header(const FrameHeader& header, std::byte* out) {
 Result<FrameHeader> decode_header(std::span<const std::byte, kHeaderBytes> bytes) {
   Reader reader(bytes);
   if (reader.get<uint32_t>() != kMagic) return malformed("not a hecaton frame (wrong magic)");
-  if (reader.get<uint8_t>() != kProtocolVersion) return malformed("another protocol version");
+  if (reader.get<uint8_t>() != kProtocolVersion)
+    return Error{ErrorCode::kUnsupported, 0, "it speaks another version of the protocol"};
   FrameHeader header;
   header.operation = static_cast<Operation>(reader.get<uint8_t>());
   header.status = static_cast<Status>(reader.get<uint16_t>());
