@@ -9,16 +9,6 @@ namespace {
 
 constexpr size_t kMaxOldEvents = 64;
 
-// Sets a flag for as long as one of the pager's threads runs.
-class Running {
- public:
-  explicit Running(bool& flag) : flag_(flag) { flag_ = true; }
-  ~Running() { flag_ = false; }
-
- private:
-  bool& flag_;
-};
-
 }  // namespace
 
 PagingModel::PagingModel(const Options& options)
@@ -217,108 +207,6 @@ void PagingModel::check_punch(PageNumber page) {
       std::memcmp(stored->second.bytes.data(), raw(page), kPageBytes) != 0) {
     breach("a hole is punched while the donor does not have these bytes", page);
   }
-}
-
-// ---------------------------------------------------------------- the donor
-
-bool PagingModel::start_read(PageNumber page, uint32_t slot) {
-  demand_.push_back({Message::Kind::kDemandReply, slot, {page}, {}});
-  return true;
-}
-
-bool PagingModel::send_read(uint64_t request, std::span<const PageNumber> pages) {
-  prefetch_.push_back({Message::Kind::kPrefetchReply, request, {pages.begin(), pages.end()}, {}});
-  return true;
-}
-
-void PagingModel::send_write(uint64_t batch, ExtentNumber, std::span<const wire::PageEntry> entries,
-                             std::span<const iovec> pages) {
-  preempt();  // the guest may write between the checksum and the sending
-  Message reply{Message::Kind::kWriteReply, batch, {}, {}};
-  take_writes(entries, pages, &reply);
-  write_back_.push_back(std::move(reply));
-}
-
-void PagingModel::take_writes(std::span<const wire::PageEntry> entries, std::span<const iovec> pages, Message* reply) {
-  size_t piece = 0, offset = 0;
-  for (const wire::PageEntry& entry : entries) {
-    const auto* source = static_cast<const std::byte*>(pages[piece].iov_base) + offset;
-    offset += kPageBytes;
-    if (offset == pages[piece].iov_len) {
-      ++piece;
-      offset = 0;
-    }
-    const bool damaged = options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000;
-    if (damaged || wire::page_checksum(source, entry.page, entry.version) != entry.checksum) {
-      reply->rejected.push_back(entry.page);
-      continue;
-    }
-    StoredPage& stored = donor_[entry.page.value];
-    if (stored.version != 0) donor_before_[entry.page.value] = stored;
-    stored = {entry.version, entry.checksum, {source, source + kPageBytes}};
-  }
-}
-
-void PagingModel::send_discard(ExtentNumber, std::span<const PageRun> runs) {
-  for (const PageRun& run : runs) {
-    for (PageNumber page = run.first; page < run.end(); ++page) donor_.erase(page.value);
-  }
-}
-
-std::vector<std::byte> PagingModel::answer(const std::vector<PageNumber>& pages) {
-  std::vector<wire::PageEntry> entries;
-  std::vector<std::byte> data;
-  for (PageNumber page : pages) {
-    auto stored = donor_.find(page.value);
-    if (stored == donor_.end()) {
-      entries.push_back({page, 0, 0, wire::PageState::kAbsent});
-      continue;
-    }
-    entries.push_back({page, stored->second.checksum, stored->second.version, wire::PageState::kPresent});
-    data.insert(data.end(), stored->second.bytes.begin(), stored->second.bytes.end());
-  }
-  std::vector<std::byte> body(wire::page_set_head_bytes(entries.size()));
-  wire::encode_page_set_head(entries, body.data());
-  body.insert(body.end(), data.begin(), data.end());
-  return body;
-}
-
-void PagingModel::deliver(std::deque<Message>& queue) {
-  if (queue.empty()) return;
-  Message message = std::move(queue.front());
-  queue.pop_front();
-  Result<void> taken;
-  if (message.kind == Message::Kind::kWriteReply) {
-    Running running(in_evictor_);
-    taken = evictor_.on_write_reply(message.id, wire::Status::kOk, wire::encode_write_reply(message.rejected));
-  } else if (message.kind == Message::Kind::kPrefetchReply) {
-    Running running(in_prefetcher_);
-    taken = prefetcher_.on_read_reply(message.id, wire::Status::kOk, answer(message.pages));
-  } else {
-    Running running(in_server_);
-    std::vector<std::byte> body = answer(message.pages);
-    if (options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000) body.back() ^= std::byte{1};
-    taken = server_.on_read_reply(message.id, wire::Status::kOk, body);
-  }
-  if (!taken.ok()) breach(std::string("a good answer was refused: ") + taken.error().context, PageNumber(0));
-}
-
-bool PagingModel::forget_a_remote_page() {
-  for (auto stored = donor_.begin(); stored != donor_.end(); ++stored) {
-    if (state_.table.get(PageNumber(stored->first)).state != PageState::kRemote) continue;
-    donor_.erase(stored);
-    return true;
-  }
-  return false;
-}
-
-bool PagingModel::roll_back_a_remote_page() {
-  for (auto& [page, before] : donor_before_) {
-    if (state_.table.get(PageNumber(page)).state != PageState::kRemote || !donor_.contains(page)) continue;
-    donor_[page] = before;
-    return true;
-  }
-  return false;
 }
 
 // ---------------------------------------------------------------- who runs next

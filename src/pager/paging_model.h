@@ -72,6 +72,15 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
 
  private:
+  // Sets a flag for as long as one of the pager's threads runs.
+  class Running {
+   public:
+    explicit Running(bool& flag) : flag_(flag) { flag_ = true; }
+    ~Running() { flag_ = false; }
+
+   private:
+    bool& flag_;
+  };
   struct KernelPage {
     bool present = false;     // in the memfd
     bool mapped = false;      // in the guest
