@@ -13,7 +13,8 @@
  *
  * What does not work on such memory, because the kernel pins its pages behind the pager's back: O_DIRECT I/O, io_uring
  * fixed buffers, RDMA, vmsplice with SPLICE_F_GIFT. A child after fork() does not have the region. madvise with
- * MADV_DONTNEED or MADV_REMOVE discards: the range reads as zeros afterwards.
+ * MADV_DONTNEED or MADV_REMOVE discards: the range reads as zeros afterwards (a page that is
+ * being fetched ahead at that very moment may show its old bytes for an instant more; what is written to it stays).
  *
  * Nodes on other machines are refused, because this version does not encrypt page traffic yet, unless the environment
  * variable HECATON_INSECURE is 1: say so only on a network that you trust.

@@ -67,6 +67,9 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config,
   region->pager_ = HEC_TRY(Pager::create(std::move(pager), region->memfd_.get(), problem));
   region->user_view_ = HEC_TRY(explain(Mapping::shared(region->memfd_.get(), bytes)));
   madvise(region->data(), bytes, MADV_DONTFORK);  // a child would read zeros from what is remote
+  // In a program that locks all of its memory, the kernel has just filled both mappings: begin with none of it.
+  munlock(region->data(), bytes);
+  HEC_TRY(explain(punch_hole(region->memfd_.get(), 0, bytes)));
   const RemoteAddress base{reinterpret_cast<uint64_t>(region->data())};
   HEC_TRY(explain(uffd.register_range(base, bytes)));
   HEC_TRY(explain(region->pager_->attach(std::move(uffd), base, features)));

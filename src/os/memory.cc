@@ -31,6 +31,9 @@ Result<Mapping> Mapping::shared(int fd, size_t bytes) {
 Result<Mapping> Mapping::sparse(size_t bytes) {
   void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED) return system_error("reserving address space");
+  // A program that locks all of its memory got it filled and locked, and could not give it back.
+  munlock(address, bytes);
+  madvise(address, bytes, MADV_DONTNEED);
   madvise(address, bytes, MADV_DONTDUMP);
   madvise(address, bytes, MADV_NOHUGEPAGE);
   return Mapping(static_cast<std::byte*>(address), bytes);
