@@ -26,7 +26,6 @@ constexpr const char* kDefaultNodesFile = "cluster_uffd.conf";
 struct RawOptions {
   std::string memory, local, nodes_file, prefetch = "auto";
   std::vector<std::string> nodes;
-  bool name_given = false;
 };
 
 class Problems {

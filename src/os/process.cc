@@ -65,7 +65,6 @@ bool place_descriptors(std::vector<std::pair<int, int>>& descriptors) {
   signal(SIGPIPE, SIG_DFL);
   signal(SIGXFSZ, SIG_DFL);
   signal(SIGTERM, SIG_DFL);
-  if (spec.disable_transparent_huge_pages) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
   const bool placed = getppid() == parent && place_descriptors(descriptors);
   rlimit files{};
   if (spec.open_files != 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {

@@ -19,8 +19,7 @@ struct ProcessSpec {
   std::vector<std::pair<std::string, std::string>> environment;  // added to, or replacing, ours
   std::vector<std::pair<int, int>> descriptors;                  // {ours, number there}; inherited over exec
   bool ignore_terminal_signals = false;  // Ctrl-C, Ctrl-Z, hang-up: a process group of its own; the parent decides
-  bool disable_transparent_huge_pages = false;
-  uint64_t open_files = 0;  // its soft limit of open files; 0: as ours
+  uint64_t open_files = 0;               // its soft limit of open files; 0: as ours
 };
 
 // A child that the kernel kills when the thread that started it dies. Killed and reaped at its end of life.

@@ -91,7 +91,6 @@ class Userfaultfd {
   InstallOutcome wake(RemoteAddress at, uint64_t bytes) const;
 
   int fd() const { return fd_.get(); }
-  OwnedFd take_fd() { return std::move(fd_); }
 
  private:
   OwnedFd fd_;

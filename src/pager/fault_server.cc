@@ -243,10 +243,7 @@ void FaultServer::finish(const Fault& fault) {
 }
 
 void FaultServer::defer(const Fault& fault, Outcome outcome) {
-  if (outcome == Outcome::kDeferForBudget) {
-    waiting_for_budget_ = true;
-    backend_.wake_evictor();
-  }
+  if (outcome == Outcome::kDeferForBudget) backend_.wake_evictor();
   if (outcome == Outcome::kDefer) waiting_soon_ = true;
   if (deferred_.size() < kMaxDeferred) {
     deferred_.push_back(fault);
@@ -257,7 +254,6 @@ void FaultServer::defer(const Fault& fault, Outcome outcome) {
 
 bool FaultServer::retry_deferred() {
   if (deferred_.empty() && pending_discards_.empty() && !wake_everything_) return false;
-  waiting_for_budget_ = false;
   waiting_soon_ = false;
   // Before the tries: budget that is freed after a try fails must find the flag up, and wake this thread.
   state_.fault_stalled.store(true);

@@ -55,9 +55,6 @@ class FaultServer {
   // soon); what waits for budget only is tried again after the evictor's wake.
   bool retry_deferred();
 
-  bool waiting_for_budget() const { return waiting_for_budget_; }
-  size_t reads_in_flight() const { return kSlots - free_slots_.size(); }
-
  private:
   static constexpr size_t kSlots = 256;
   static constexpr size_t kMaxDeferred = 16384;
@@ -101,7 +98,6 @@ class FaultServer {
   std::vector<PageRun> retrying_discards_;
   uint64_t discarded_resident_ = 0;
   bool wake_everything_ = false;
-  bool waiting_for_budget_ = false;
   bool waiting_soon_ = false;
 };
 
