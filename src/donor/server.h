@@ -28,7 +28,7 @@ struct DonorConfig {
   NodeUrl listen{.token = {}, .host = "127.0.0.1", .port = 0};  // port 0: any that is free
   unsigned threads = 0;              // that serve connections; 0: one per processor, at most 16
   uint64_t max_connections = 16384;  // served at once; more are refused with a text
-  int64_t frame_limit_ms = 10'000;   // for a hello, and for the rest of a frame
+  int64_t frame_limit_ms = 10'000;   // for a hello, and for the rest of a frame before a region is open
   int64_t stop_limit_ms = 2'000;     // for the replies in flight when it stops
 };
 

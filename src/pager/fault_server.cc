@@ -284,7 +284,7 @@ FaultServer::Outcome FaultServer::refuse(const Fault& fault) {
   return Outcome::kDone;
 }
 
-// The page stays Fetching: whoever waits for it sleeps until the guest is ended, and nobody reads anything wrong.
+// Nobody is woken: whoever waits for the page sleeps until the guest is ended, and reads nothing wrong.
 void FaultServer::lose(PageNumber page, std::string reason) {
   backend_.report_loss(LossReport{std::move(reason), {PageRun{page, 1}}, 1, {}});
 }
