@@ -1,5 +1,6 @@
 #include "donor/worker.h"
 
+#include <sched.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -17,6 +18,9 @@ constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kLingerMs = 1000;
 // Receives in a row from one connection before the others get their turn.
 constexpr int kReceivesPerTurn = 8;
+// How long to look for the next request before sleeping, if requests have been coming that fast.
+constexpr int64_t kSpinNs = 200'000;
+constexpr uint64_t kSpinsPerPoll = 8;
 
 class StreamSink final : public ReplySink {
  public:
@@ -57,6 +61,7 @@ Worker::Worker(DonorState& donor, WorkerLimits limits, Poller poller, WakeFlag w
       limits_(limits),
       poller_(std::move(poller)),
       wake_(std::move(wake)),
+      spin_(kSpinNs),
       scratch_(std::make_unique_for_overwrite<std::byte[]>(kScratchBytes)) {}
 
 Worker::~Worker() {
@@ -81,7 +86,17 @@ void Worker::adopt(std::unique_ptr<Stream> stream) {
 
 void Worker::run() {
   while (!finished()) {
-    serve_events(poller_.wait(events_, wait_ms()));
+    size_t count = serve_hottest() ? 1 : 0;
+    if (count == 0) {
+      const bool spin = spin_.idle(monotonic_ns());
+      // While it spins, the poller is asked only now and then: what comes next is most likely the hottest's.
+      if (!spin || ++spins_ % kSpinsPerPoll == 0) {
+        count = poller_.wait(events_, spin ? 0 : wait_ms());
+        serve_events(count);
+      }
+      if (spin && count == 0) sched_yield();
+    }
+    if (count > 0) spin_.busy(monotonic_ns());
     if (deadlines_ && monotonic_ns() >= next_check_ns_) enforce_deadlines();
   }
   slots_.clear();  // their regions end on this thread, before the table does
@@ -98,6 +113,20 @@ int Worker::wait_ms() const {
   return static_cast<int>(std::max<int64_t>(0, (until - monotonic_ns() + kNsPerMs - 1) / kNsPerMs));
 }
 
+// Looks, without asking the poller, whether the connection that spoke last has more. True if it had.
+bool Worker::serve_hottest() {
+  if (hottest_ == kNone || !spin_.is_idle()) return false;
+  Connection* connection = slots_[hottest_].get();
+  if (!connection || connection->ending || !connection->session.wants_to_receive()) {
+    hottest_ = kNone;
+    return false;
+  }
+  const uint64_t frames = connection->session.frames();
+  serve(*connection, EPOLLIN);
+  connection = hottest_ == kNone ? nullptr : slots_[hottest_].get();
+  return !connection || connection->session.frames() != frames;
+}
+
 void Worker::serve_events(size_t count) {
   bool woken = false;
   for (bool demand : {true, false}) {
@@ -110,6 +139,7 @@ void Worker::serve_events(size_t count) {
       // An event of this round whose connection ended in it is gone with it: slots are filled again only below.
       Connection* connection = slots_[token - 1].get();
       if (!connection || (connection->session.role() == wire::Role::kDemand) != demand) continue;
+      hottest_ = connection->slot;
       serve(*connection, events_[i].events);
     }
   }

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/adaptive_spin.h"
 #include "base/guarded.h"
 #include "donor/session.h"
 #include "os/poller.h"
@@ -36,12 +37,14 @@ class Worker {
 
  private:
   struct Connection;
+  static constexpr size_t kNone = SIZE_MAX;
   static constexpr size_t kScratchBytes = 64 * 1024;
 
   Worker(DonorState& donor, WorkerLimits limits, Poller poller, WakeFlag wake);
   void run();
   bool finished() const;
   int wait_ms() const;
+  bool serve_hottest();
   void serve_events(size_t count);
   void serve(Connection& connection, uint32_t events);
   void receive(Connection& connection);
@@ -68,6 +71,9 @@ class Worker {
   std::vector<std::unique_ptr<Connection>> slots_;  // token of a connection: its slot + 1
   std::vector<size_t> free_slots_;
   std::array<epoll_event, 256> events_;
+  AdaptiveSpin spin_;
+  uint64_t spins_ = 0;
+  size_t hottest_ = kNone;  // slot of the connection that spoke last
   std::unique_ptr<std::byte[]> scratch_;
   bool stopping_ = false;
   bool deadlines_ = false;  // some connection may have one

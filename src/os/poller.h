@@ -21,6 +21,7 @@ class Poller {
   void remove(int fd);
   // Waits up to timeout_ms (-1: for ever). Number of events; 0 if there are none by then, or at a signal.
   size_t wait(std::span<epoll_event> out, int timeout_ms);
+  size_t wait_ns(std::span<epoll_event> out, int64_t timeout_ns);
 
  private:
   explicit Poller(OwnedFd fd) : fd_(std::move(fd)) {}

@@ -7,8 +7,12 @@ namespace hecaton {
 namespace {
 
 constexpr uint64_t kNudgeToken = UINT64_MAX;
+// While there is something to evict now and then, this thread looks by itself, so that the fault thread need not wake
+// it: waking a thread on an idle processor costs the waker more than serving a fault.
+constexpr int64_t kLookEveryNs = 200'000;
+constexpr int64_t kLookForNs = 20'000'000;
 // How long to wait before asking again for pages that were all in somebody's hands.
-constexpr int kAllBusyMs = 1;
+constexpr int64_t kAllBusyNs = 1'000'000;
 
 }  // namespace
 
@@ -32,18 +36,25 @@ bool EvictLoop::idle() const {
 }
 
 void EvictLoop::run() {
+  int64_t last_work_ns = 0;
   while (!context_.ended()) {
-    if (idle()) {
+    if (!idle()) {
+      last_work_ns = monotonic_ns();
+    } else if (monotonic_ns() - last_work_ns < kLookForNs) {
+      read_replies(kLookEveryNs);
+    } else {
       nudge_.about_to_sleep();
       if (idle() && !context_.ended()) read_replies(-1);
       nudge_.awake();
     }
     bool started = start_batches();
+    // In small steps: a donor on this machine, or the guest, may be waiting for this processor.
+    if (started) sched_yield();
     if (watch_.owed() < Evictor::kDiscardsAtOnce) evictor_.send_discards();
     if (evictor_.in_flight() > 0 || watch_.owed() >= Evictor::kDiscardsAtOnce) {
       read_replies(started ? 0 : -1);
     } else if (!started && context_.state.budget.eviction_due()) {
-      read_replies(kAllBusyMs);
+      read_replies(kAllBusyNs);
     }
   }
 }
@@ -66,9 +77,9 @@ bool EvictLoop::start_batches() {
   return false;
 }
 
-void EvictLoop::read_replies(int timeout_ms) {
-  if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
-  size_t count = poller_.wait(events_, timeout_ms);
+void EvictLoop::read_replies(int64_t timeout_ns) {
+  if (timeout_ns < 0 && watch_.any_owed()) timeout_ns = int64_t{SilenceWatch::kCheckMs} * 1'000'000;
+  size_t count = poller_.wait_ns(events_, timeout_ns);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
     const uint64_t donor = events_[i].data.u64;
     if (donor == kNudgeToken) {

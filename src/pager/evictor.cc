@@ -1,5 +1,6 @@
 #include "pager/evictor.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace hecaton {
@@ -16,16 +17,6 @@ Evictor::Evictor(PagerState& state, EvictionBackend& backend)
   entries_.reserve(ClockPolicy::kMaxRun);
   pieces_.reserve(ClockPolicy::kMaxRun);
   runs_.reserve(ClockPolicy::kMaxRun);
-}
-
-template <typename Use>
-void Evictor::for_each_stretch(const Batch& batch, Use use) {
-  for (uint64_t i = 0; i < batch.run.count;) {
-    uint64_t end = i;
-    while (end < batch.run.count && batch.items[end].mine) ++end;
-    if (end > i) use(PageRun{page_of(batch, i), end - i}, i);
-    i = end + 1;
-  }
 }
 
 Evictor::Started Evictor::start() {
@@ -54,7 +45,7 @@ bool Evictor::take_pages(Batch& batch) {
   batch.pages = 0;
   for (uint64_t i = 0; i < batch.run.count; ++i) {
     std::optional<PageTable::Leave> leave = state_.table.begin_leave(page_of(batch, i));
-    batch.items[i] = Item{leave.value_or(PageTable::Leave{}), leave.has_value(), false, false};
+    batch.items[i] = Item{leave.value_or(PageTable::Leave{}), leave.has_value(), leave.has_value(), false, false};
     if (leave) ++batch.pages;
     if (leave && leave->trigger) state_.wasted_triggers.fetch_add(1);
   }
@@ -63,21 +54,28 @@ bool Evictor::take_pages(Batch& batch) {
 
 // False if the kernel wants an event to be read first, or the guest is gone.
 bool Evictor::protect_pages(Batch& batch) {
-  bool done = true;
-  for_each_stretch(
-      batch, [&](PageRun run, uint64_t) { done = done && state_.memory.protect(run) == InstallOutcome::kInstalled; });
-  if (!done) return false;
-  for_each_stretch(batch, [&](PageRun run, uint64_t) {
-    for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
-  });
+  uint64_t first = batch.run.count, end = 0;
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    if (!batch.items[i].mine || !batch.items[i].leave.dirty) continue;
+    first = std::min(first, i);
+    end = i + 1;
+  }
+  // One call from the first dirty page to the last. What lies between and is not ours is protected in vain, and
+  // harmlessly: a write to it un-protects it. A clean page is protected already, or not mapped at all.
+  if (first < end && state_.memory.protect({page_of(batch, first), end - first}) != InstallOutcome::kInstalled) {
+    return false;
+  }
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    if (batch.items[i].mine) state_.table.release(page_of(batch, i));
+  }
   return true;
 }
 
 void Evictor::give_up(Batch& batch) {
   // Some pages may be protected already. That is harmless: a write to a protected Dirty page un-protects it.
-  for_each_stretch(batch, [&](PageRun run, uint64_t first) {
-    for (uint64_t i = 0; i < run.count; ++i) state_.table.cancel_leave(run.first + i, batch.items[first + i].leave);
-  });
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    if (batch.items[i].mine) state_.table.cancel_leave(page_of(batch, i), batch.items[i].leave);
+  }
 }
 
 // True if an answer will come.
@@ -151,7 +149,7 @@ void Evictor::complete(Batch& batch) {
       if (item.mine && item.leave.dirty) state_.counters.written_back.add();
     }
   }
-  for_each_stretch(batch, [&](PageRun run, uint64_t) { punch_committed(run); });
+  free_committed(batch);
   free_reread_holes(batch);
   batch.used = false;
   --in_flight_;
@@ -159,12 +157,36 @@ void Evictor::complete(Batch& batch) {
   if (state_.fault_stalled.exchange(false)) backend_.wake_fault_thread();
 }
 
+// Each stretch of committed pages and gaps is freed with one call.
+void Evictor::free_committed(Batch& batch) {
+  for (uint64_t i = 0; i < batch.run.count;) {
+    if (!batch.items[i].mine) {
+      ++i;
+      continue;
+    }
+    uint64_t end = i + 1, stop = i + 1;  // `end`: after the last committed page of the stretch
+    for (; stop < batch.run.count; ++stop) {
+      const bool mine = batch.items[stop].mine;
+      if (!mine && !state_.table.begin_gap(page_of(batch, stop))) break;
+      if (mine) end = stop + 1;
+    }
+    for (uint64_t gap = end; gap < stop; ++gap) state_.table.release(page_of(batch, gap));
+    punch_stretch(batch, i, end);
+    i = std::max(end, stop);
+  }
+}
+
 // The pages are Remote or Absent in the table, and busy: nobody can put them in place before they are punched.
-void Evictor::punch_committed(PageRun run) {
+void Evictor::punch_stretch(const Batch& batch, uint64_t first, uint64_t end) {
+  const PageRun run{page_of(batch, first), end - first};
+  uint64_t freed = 0;
   HEC_CHECK(state_.memory.punch(run).ok());
-  for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
-  state_.budget.give(run.count);
-  state_.counters.evicted.add(run.count);
+  for (uint64_t i = first; i < end; ++i) {
+    state_.table.release(page_of(batch, i));
+    freed += batch.items[i].mine;
+  }
+  state_.budget.give(freed);
+  state_.counters.evicted.add(freed);
   state_.memory.wake(run);
 }
 
@@ -173,7 +195,7 @@ void Evictor::punch_committed(PageRun run) {
 void Evictor::free_reread_holes(const Batch& batch) {
   for (uint64_t i = 0; i < batch.run.count; ++i) {
     const PageNumber page = page_of(batch, i);
-    if (batch.items[i].mine || !state_.table.begin_absent(page)) continue;
+    if (!batch.items[i].begun || batch.items[i].mine || !state_.table.begin_absent(page)) continue;
     HEC_CHECK(state_.memory.punch({page, 1}).ok());
     state_.table.release(page);
   }

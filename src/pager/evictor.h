@@ -1,11 +1,14 @@
 // Keeps the guest within its budget, in the background. For each run of pages that the policy picks:
 //
 //   1  Leaving        in the table, and busy until 2 is done
-//   2  protect        from here on a write raises an event, and takes the page back
+//   2  protect        from here on a write raises an event, and takes the page back (clean pages are protected already)
 //   3  send           dirty pages, straight from the pager's view; clean ones and pages of zeros skip this
 //   4  acknowledged   the donor has that very version, checksum verified
 //   5  Remote + busy  in the table, if nobody took the page back meanwhile (pages of zeros: Absent)
 //   6  punch          the memory is free; then not busy any more, counted out of the budget, waiters woken
+//
+// The kernel's price is per call, so a run may have gaps: pages that are not here anyway. They are made busy for the
+// length of the punch, so that nobody puts one in place under it, and one call frees all residents of the run.
 //
 // Several runs are under way at once, so that the network and the kernel work side by side. Nothing here is ever waited
 // for by a fault, unless the budget is used up to the last page.
@@ -57,7 +60,8 @@ class Evictor {
   static constexpr size_t kDepth = 4;
   struct Item {
     PageTable::Leave leave;
-    bool mine = false;  // of this batch: begun, and not yet committed or given up
+    bool begun = false;  // was resident, and is Leaving on account of this batch
+    bool mine = false;   // begun, and neither taken back nor given up since
     bool zero = false;
     bool rejected = false;
   };
@@ -73,13 +77,11 @@ class Evictor {
   void give_up(Batch& batch);
   bool send(Batch& batch, uint64_t index);
   void complete(Batch& batch);
-  void punch_committed(PageRun run);
+  void free_committed(Batch& batch);
+  void punch_stretch(const Batch& batch, uint64_t first, uint64_t end);
   void gather_discards(ExtentNumber extent);
   void free_reread_holes(const Batch& batch);
   PageNumber page_of(const Batch& batch, uint64_t i) const { return batch.run.first + i; }
-  // Calls use(PageRun, first index) for each stretch of neighbours that are mine.
-  template <typename Use>
-  void for_each_stretch(const Batch& batch, Use use);
 
   PagerState& state_;
   EvictionBackend& backend_;

@@ -11,9 +11,9 @@ namespace {
 
 constexpr uint64_t kUffdToken = UINT64_MAX;
 constexpr uint64_t kNudgeToken = UINT64_MAX - 1;
-// How long to look for more work before sleeping. Waking a sleeping thread on an idle processor costs several times as
-// much as serving a fault, so a little is spent on not falling asleep between two faults of a burst.
-constexpr int64_t kSpinNs = 50'000;
+// How long to look for the next fault, or for an answer, before sleeping, if they have been coming that fast.
+constexpr int64_t kFaultSpinNs = 50'000;
+constexpr int64_t kWireSpinNs = 200'000;
 // Between tries of what could not be done for longer than that: memory is short, or a donor's answer is awaited.
 constexpr int kSoonMs = 1;
 
@@ -50,31 +50,33 @@ FaultLoop::FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress
       prefetch_(prefetch),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
-      watch_(context.pool.donors()) {
+      watch_(context.pool.donors()),
+      fault_spin_(kFaultSpinNs),
+      wire_spin_(kWireSpinNs) {
   waiting_donors_.reserve(context.pool.donors());
 }
 
 void FaultLoop::run() {
-  int64_t idle_since = 0;
   while (!context_.ended()) {
     bool worked = read_faults();
     worked = read_replies() || worked;
     context_.check_silence(watch_);
     bool soon = server_.retry_deferred();
-    if (worked) {
-      idle_since = 0;
-      continue;
-    }
-    int64_t now = monotonic_ns();
-    if (idle_since == 0) idle_since = now;
-    if (now - idle_since < kSpinNs) {
-      // Mostly another thread is between a change of state and its kernel call, and nearly done.
-      if (soon) sched_yield();
-      continue;
-    }
+    if (worked || spin()) continue;
     sleep(soon ? kSoonMs : -1);
-    if (!soon) idle_since = 0;
   }
+}
+
+// There was nothing to do. True: look again at once.
+bool FaultLoop::spin() {
+  const int64_t now = monotonic_ns();
+  const bool on_the_wire = watch_.any_owed();
+  if (!on_the_wire) neighbour_.settle(now);
+  if (!(on_the_wire ? wire_spin_ : fault_spin_).idle(now)) return false;
+  // Who is to act next may wait for this very processor: the thread that will fault, the holder of a busy page, or a
+  // donor on this machine.
+  sched_yield();
+  return true;
 }
 
 bool FaultLoop::read_faults() {
@@ -82,8 +84,10 @@ bool FaultLoop::read_faults() {
   Result<size_t> count = uffd_.read_events(events);
   if (!count.ok() || *count == 0) return false;
   const int64_t now = monotonic_ns();
+  fault_spin_.busy(now);
   for (size_t i = 0; i < *count; ++i) {
     const FaultEvent& event = events[i];
+    neighbour_.saw(event.thread_id);
     const PageNumber page((event.address - base_.value) / kPageBytes);
     if (event.kind == FaultEvent::Kind::kOther || page.value >= context_.state.table.pages()) continue;
     if (event.kind == FaultEvent::Kind::kRemove) {
@@ -115,6 +119,7 @@ bool FaultLoop::read_replies() {
       context_.donor_lost(donor, frames.error());
       return true;
     }
+    if (*frames > 0) wire_spin_.busy(monotonic_ns());
     any = any || *frames > 0;
     if (watch_.owed_by(donor) == 0) {
       waiting_donors_[i] = waiting_donors_.back();

@@ -8,12 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "base/adaptive_spin.h"
 #include "base/guarded.h"
 #include "os/poller.h"
 #include "pager/evictor.h"
 #include "pager/fault_server.h"
 #include "pager/loss.h"
 #include "pager/prefetch_worker.h"
+#include "pager/vcpu_neighbour.h"
 #include "store/donor_pool.h"
 #include "store/silence_watch.h"
 
@@ -74,6 +76,7 @@ class FaultLoop final : public FaultBackend {
             PrefetchLoop& prefetch, Poller poller, Nudge nudge);
   bool read_faults();
   bool read_replies();
+  bool spin();
   void sleep(int timeout_ms);
 
   LoopContext context_;
@@ -86,6 +89,8 @@ class FaultLoop final : public FaultBackend {
   Nudge nudge_;
   SilenceWatch watch_;
   std::vector<size_t> waiting_donors_;  // those that owe an answer
+  VcpuNeighbour neighbour_;
+  AdaptiveSpin fault_spin_, wire_spin_;  // for the next fault; for an answer
 };
 
 class EvictLoop final : public EvictionBackend {
@@ -103,7 +108,7 @@ class EvictLoop final : public EvictionBackend {
  private:
   EvictLoop(LoopContext context, Poller poller, Nudge nudge);
   bool start_batches();
-  void read_replies(int timeout_ms);
+  void read_replies(int64_t timeout_ns);
   bool idle() const;
 
   static constexpr uint64_t kDiscardId = UINT64_MAX;

@@ -21,6 +21,7 @@ class ClockPolicy {
 
  private:
   bool may_leave(PageNumber page);
+  bool is_gap(PageNumber page);
   PageTable& table_;
   PageNumber hand_;
 };

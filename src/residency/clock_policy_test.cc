@@ -25,14 +25,13 @@ TEST(ClockPolicy, GivesATouchedPageASecondChance) {
   EXPECT_EQ(f.policy.next_victims(), (PageRun{PageNumber(10), 10}));
 }
 
-TEST(ClockPolicy, SplitsRunsAtHolesAndExtents) {
+TEST(ClockPolicy, JoinsRunsOverWhatIsNotHereAndSplitsThemAtExtents) {
   Fixture f(600);
   for (uint64_t page = 250; page < 262; ++page) {
     if (page != 253) f.make_dirty(page);
     f.table.clear_referenced(PageNumber(page));
   }
-  EXPECT_EQ(f.policy.next_victims(), (PageRun{PageNumber(250), 3}));
-  EXPECT_EQ(f.policy.next_victims(), (PageRun{PageNumber(254), 2}));
+  EXPECT_EQ(f.policy.next_victims(), (PageRun{PageNumber(250), 6}));
   EXPECT_EQ(f.policy.next_victims(), (PageRun{PageNumber(256), 6}));
 }
 

@@ -157,6 +157,14 @@ bool PageTable::begin_absent(PageNumber page) {
   });
 }
 
+bool PageTable::begin_gap(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    PageState state = state_of(word);
+    if (busy(word) || (state != PageState::kAbsent && state != PageState::kRemote)) return std::nullopt;
+    return word | kBusy;
+  });
+}
+
 void PageTable::release(PageNumber page) {
   bool done = change(page, [](uint32_t word) -> std::optional<uint32_t> {
     if (!busy(word)) return std::nullopt;

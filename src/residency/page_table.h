@@ -75,6 +75,7 @@ class PageTable {
   // Any settled state → Absent + busy. The state it had, or nothing if the page is busy or Fetching: come back.
   std::optional<PageState> begin_discard(PageNumber page);
   bool begin_absent(PageNumber page);  // Absent → Absent + busy
+  bool begin_gap(PageNumber page);     // Absent, Remote → the same + busy: nobody puts it in place until release()
   void release(PageNumber page);
 
   // True once for a page that was prefetched and is still resident: for counting those whose window was used.

@@ -156,5 +156,14 @@ TEST_F(PageTableTest, TakingBackAndCommittingExcludeEachOther) {
   }
 }
 
+TEST_F(PageTableTest, AGapIsInNobodyElsesHandsUntilItIsReleased) {
+  ASSERT_TRUE(table.begin_gap(kPage));
+  EXPECT_FALSE(table.begin_fill(kPage));
+  EXPECT_FALSE(table.begin_gap(kPage));
+  table.release(kPage);
+  EXPECT_TRUE(table.begin_fill(kPage));
+  EXPECT_FALSE(table.begin_gap(kPage)) << "a page on its way is no gap";
+}
+
 }  // namespace
 }  // namespace hecaton
