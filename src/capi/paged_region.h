@@ -33,6 +33,7 @@ class PagedRegion {
   std::byte* data() const { return user_view_.data(); }
   size_t size() const { return user_view_.size(); }
   PagerStats stats() const { return pager_->stats(); }
+  const FaultTrace& last_demand() const { return pager_->last_demand(); }
   int memfd() const { return memfd_.get(); }
 
  private:

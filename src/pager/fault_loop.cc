@@ -14,6 +14,7 @@ constexpr uint64_t kNudgeToken = UINT64_MAX - 1;
 // How long to look for the next fault, or for an answer, before sleeping, if they have been coming that fast.
 constexpr int64_t kFaultSpinNs = 50'000;
 constexpr int64_t kWireSpinNs = 200'000;
+constexpr uint64_t kRoundsPerSilenceCheck = 64;
 // Between tries of what could not be done for longer than that: memory is short, or a donor's answer is awaited.
 constexpr int kSoonMs = 1;
 
@@ -57,12 +58,18 @@ FaultLoop::FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress
 }
 
 void FaultLoop::run() {
-  while (!context_.ended()) {
+  for (uint64_t round = 0; !context_.ended(); ++round) {
+    // Now and then while there is work, too: other donors may answer, and this one not.
+    if (round % kRoundsPerSilenceCheck == 0) context_.check_silence(watch_);
     bool worked = read_faults();
-    worked = read_replies() || worked;
-    context_.check_silence(watch_);
+    if (watch_.any_owed() && read_replies()) {
+      worked = true;
+      // The thread whose page has just come may wait for this very processor: it goes first, the rest can wait.
+      if (!watch_.any_owed()) sched_yield();
+    }
     bool soon = server_.retry_deferred();
     if (worked || spin()) continue;
+    context_.check_silence(watch_);
     sleep(soon ? kSoonMs : -1);
   }
 }
@@ -109,9 +116,12 @@ bool FaultLoop::read_replies() {
   for (size_t i = 0; i < waiting_donors_.size();) {
     const size_t donor = waiting_donors_[i];
     auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
-      if (!watch_.answered(donor, monotonic_ns())) {
+      const int64_t now = monotonic_ns();
+      if (!watch_.answered(donor, now)) {
         return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
       }
+      wire_spin_.busy(now);
+      FaultTrace::mark(context_.state.counters.last_demand.answered, now);
       return server_.on_read_reply(header.request_id, header.status, body);
     };
     Result<size_t> frames = context_.pool.demand(donor).receive(take);
@@ -119,7 +129,6 @@ bool FaultLoop::read_replies() {
       context_.donor_lost(donor, frames.error());
       return true;
     }
-    if (*frames > 0) wire_spin_.busy(monotonic_ns());
     any = any || *frames > 0;
     if (watch_.owed_by(donor) == 0) {
       waiting_donors_[i] = waiting_donors_.back();
@@ -157,7 +166,9 @@ bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
     context_.donor_lost(*donor, sent.error());
     return false;
   }
-  watch_.asked(*donor, monotonic_ns());
+  const int64_t now = monotonic_ns();
+  FaultTrace::mark(context_.state.counters.last_demand.sent, now);
+  watch_.asked(*donor, now);
   if (watch_.owed_by(*donor) == 1 &&
       std::find(waiting_donors_.begin(), waiting_donors_.end(), *donor) == waiting_donors_.end()) {
     waiting_donors_.push_back(*donor);

@@ -70,7 +70,7 @@ FaultServer::Outcome FaultServer::fill_with_zeros(const Fault& fault) {
   }
   state_.table.finish_fetch(fault.page, PageTable::Arrival::kDirty);
   state_.counters.faults_zero.add();
-  finish(fault);
+  finish(fault, monotonic_ns());
   return Outcome::kDone;
 }
 
@@ -86,6 +86,8 @@ FaultServer::Outcome FaultServer::fetch(const Fault& fault) {
   uint32_t index = free_slots_.back();
   free_slots_.pop_back();
   slots_[index] = Slot{fault, 1, true};
+  FaultTrace::mark(state_.counters.last_demand.read, fault.since_ns);
+  FaultTrace::mark(state_.counters.last_demand.decided, monotonic_ns());
   // A lost donor leaves the page Fetching and its thread asleep: the guest is being stopped, and reads nothing wrong.
   if (!backend_.start_read(fault.page, index)) return Outcome::kDone;
   // Only now, with the demand read on its way, is there time to think ahead.
@@ -103,7 +105,7 @@ FaultServer::Outcome FaultServer::make_writable(const Fault& fault, PageStatus s
   if (outcome == InstallOutcome::kRetry) return Outcome::kDefer;
   if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
   state_.counters.faults_protect.add();
-  finish(fault);
+  finish(fault, monotonic_ns());
   return Outcome::kDone;
 }
 
@@ -119,7 +121,7 @@ FaultServer::Outcome FaultServer::map_resident(const Fault& fault, PageStatus st
   if (outcome == InstallOutcome::kAlreadyPresent) state_.memory.wake({fault.page, 1});
   if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
   state_.counters.faults_minor.add();
-  finish(fault);
+  finish(fault, monotonic_ns());
   if (!status.trigger) return Outcome::kDone;
   if (uint64_t wasted = state_.wasted_triggers.exchange(0)) prefetcher_.on_waste(wasted);
   Prefetcher::Hit hit = prefetcher_.on_trigger(fault.page);
@@ -192,6 +194,8 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
   const Fault fault = slot.fault;
   uint64_t done = 0;
   InstallOutcome outcome = state_.memory.copy({fault.page, 1}, bytes, !fault.write, true, &done);
+  const int64_t installed_ns = monotonic_ns();
+  FaultTrace::mark(state_.counters.last_demand.installed, installed_ns);
   bool writable = fault.write;
   if (outcome == InstallOutcome::kAlreadyPresent && replace_foreign_page(fault, bytes)) {
     outcome = InstallOutcome::kInstalled;
@@ -213,7 +217,7 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
   }
   // After the wake, and yet in time: an event of the woken thread is read by this same thread, later.
   state_.table.finish_fetch(fault.page, writable ? PageTable::Arrival::kDirty : PageTable::Arrival::kClean);
-  finish(fault);
+  finish(fault, installed_ns);
 }
 
 // The page was discarded while its bytes were on their way: they are worth nothing any more.
@@ -237,8 +241,8 @@ bool FaultServer::replace_foreign_page(const Fault& fault, const std::byte* byte
   return outcome == InstallOutcome::kInstalled;
 }
 
-void FaultServer::finish(const Fault& fault) {
-  int64_t took_ns = monotonic_ns() - fault.since_ns;
+void FaultServer::finish(const Fault& fault, int64_t now_ns) {
+  int64_t took_ns = now_ns - fault.since_ns;
   state_.counters.fault_us.record(static_cast<uint64_t>(took_ns < 0 ? 0 : took_ns) / 1000);
 }
 

@@ -77,7 +77,7 @@ class FaultServer {
   void install(Slot& slot, uint32_t index, const std::byte* bytes);
   bool replace_foreign_page(const Fault& fault, const std::byte* bytes);
   const char* defect_of(const Slot& slot, const wire::PageSetView& pages) const;
-  void finish(const Fault& fault);
+  void finish(const Fault& fault, int64_t now_ns);
   Outcome refuse(const Fault& fault);
   void defer(const Fault& fault, Outcome outcome);
   void free_slot(uint32_t index);

@@ -114,6 +114,11 @@ void Pager::stop() {
   impl.threads.clear();
 }
 
+const FaultTrace& Pager::last_demand() const {
+  HEC_CHECK(impl_->state);
+  return impl_->state->counters.last_demand;
+}
+
 PagerStats Pager::stats() const {
   const Impl& impl = *impl_;
   PagerStats stats{};

@@ -62,6 +62,8 @@ class Pager {
   void stop();
 
   PagerStats stats() const;
+  // Of the fault that was served last; only while attached.
+  const FaultTrace& last_demand() const;
 
  private:
   class Impl;

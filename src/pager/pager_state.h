@@ -18,10 +18,24 @@
 
 namespace hecaton {
 
+// When the last demand fault passed from stage to stage, monotonic nanoseconds; for benches, which know when the fault
+// began and ended. Written by the fault thread, read by any; relaxed, because a reader that wants the figures of one
+// fault has that fault alone under way, and its end comes after all of them.
+struct FaultTrace {
+  std::atomic<int64_t> read{0};       // the event was read
+  std::atomic<int64_t> decided{0};    // the table knows that the page is being fetched
+  std::atomic<int64_t> sent{0};       // the request is with the kernel
+  std::atomic<int64_t> answered{0};   // the answer is here
+  std::atomic<int64_t> installed{0};  // the page is in place, and its thread awake
+
+  static void mark(std::atomic<int64_t>& stage, int64_t ns) { stage.store(ns, std::memory_order_relaxed); }
+};
+
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
   Counter taken_back, prefetched, prefetch_used, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
   Histogram fault_us;  // from reading the event to the wake
+  FaultTrace last_demand;
 };
 
 // Memory that is gone: why, and which pages.
