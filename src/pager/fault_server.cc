@@ -38,7 +38,7 @@ FaultServer::Outcome FaultServer::try_serve(const Fault& fault) {
     case PageState::kRemote:
       return fetch(fault);
     case PageState::kFetching:
-      return Outcome::kDone;
+      return leave_to_fetcher(fault);
     case PageState::kClean:
     case PageState::kDirty:
     case PageState::kLeaving:
@@ -91,7 +91,18 @@ FaultServer::Outcome FaultServer::fetch(const Fault& fault) {
   // A lost donor leaves the page Fetching and its thread asleep: the guest is being stopped, and reads nothing wrong.
   if (!backend_.start_read(fault.page, index)) return Outcome::kDone;
   // Only now, with the demand read on its way, is there time to think ahead.
-  if (auto window = prefetcher_.on_fault(fault.page)) backend_.prefetch(*window);
+  prefetcher_.on_fault(fault.page);
+  fetch_ahead();
+  return Outcome::kDone;
+}
+
+// The order matters: see PagerState::fetch_waits.
+FaultServer::Outcome FaultServer::leave_to_fetcher(const Fault& fault) {
+  state_.fetch_waits.fetch_add(1);
+  if (state_.table.get(fault.page).state != PageState::kFetching) return Outcome::kDefer;
+  if (!prefetcher_.on_late(fault.page)) return Outcome::kDone;
+  state_.counters.prefetch_late.add();
+  fetch_ahead();
   return Outcome::kDone;
 }
 
@@ -122,14 +133,26 @@ FaultServer::Outcome FaultServer::map_resident(const Fault& fault, PageStatus st
   if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
   state_.counters.faults_minor.add();
   finish(fault, monotonic_ns());
-  if (!status.trigger) return Outcome::kDone;
-  if (uint64_t wasted = state_.wasted_triggers.exchange(0)) prefetcher_.on_waste(wasted);
-  Prefetcher::Hit hit = prefetcher_.on_trigger(fault.page);
-  if (hit.next) backend_.prefetch(*hit.next);
-  for (PageNumber page = hit.used.first; page < hit.used.end(); ++page) {
-    if (state_.table.take_prefetched(page)) state_.counters.prefetch_used.add();
-  }
+  if (status.trigger) count_used(fault.page);
   return Outcome::kDone;
+}
+
+void FaultServer::count_used(PageNumber trigger) {
+  std::optional<PrefetchWindow> used = prefetcher_.on_trigger(trigger);
+  fetch_ahead();
+  if (!used) return;
+  for (uint64_t i = 0; i < used->count; ++i) {
+    if (state_.table.take_prefetched(used->page(i))) state_.counters.prefetch_used.add();
+  }
+}
+
+// Asks for the windows that have become due, after learning from those that left untouched.
+void FaultServer::fetch_ahead() {
+  if (state_.wasted_triggers.load() > 0) prefetcher_.on_waste(state_.wasted_triggers.exchange(0));
+  while (std::optional<PrefetchWindow> window = prefetcher_.next_window()) backend_.prefetch(*window);
+  const bool paused = prefetcher_.paused();
+  if (paused && !state_.prefetch_paused.load()) state_.counters.prefetch_pauses.add();
+  state_.prefetch_paused.store(paused);
 }
 
 // The page is resident, but the event says that it is missing. Its thread faulted before the page was put in place, so

@@ -129,9 +129,14 @@ class PrefetchLoop final : public PrefetchBackend {
   // From the fault thread; a window that finds no place in the queue is dropped.
   void offer(const PrefetchWindow& window);
 
-  void set_fault_nudge(Nudge* nudge) { fault_nudge_ = nudge; }
+  void set_nudges(Nudge* fault, Nudge* evict) {
+    fault_nudge_ = fault;
+    evict_nudge_ = evict;
+  }
+  size_t donor_of(ExtentNumber extent) override;
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
   void wake_fault_thread() override;
+  void wake_evictor() override;
 
  private:
   PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
@@ -149,6 +154,7 @@ class PrefetchLoop final : public PrefetchBackend {
   Poller poller_;
   Nudge nudge_;
   Nudge* fault_nudge_ = nullptr;
+  Nudge* evict_nudge_ = nullptr;
   Guarded<Queue> queue_;
   std::array<epoll_event, 64> events_;
 };

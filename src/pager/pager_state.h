@@ -33,7 +33,10 @@ struct FaultTrace {
 
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
-  Counter taken_back, prefetched, prefetch_used, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
+  Counter taken_back, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
+  // Pages fetched ahead; those of them that a stream's reader came by; faults that found their page still on its way;
+  // how often prefetching paused because too much of it went to waste.
+  Counter prefetched, prefetch_used, prefetch_late, prefetch_pauses;
   Histogram fault_us;  // from reading the event to the wake
   FaultTrace last_demand;
 };
@@ -59,6 +62,13 @@ class PagerState {
   // A fault waits for free budget: whoever frees some raises `wake_fault_thread`.
   std::atomic<bool> fault_stalled{false};
   std::atomic<uint64_t> wasted_triggers{0};
+  std::atomic<bool> prefetch_paused{false};
+  // Faults that were left to whoever is fetching their page, so far. The fault thread raises it and then looks at the
+  // page once more; the fetching thread reads it before the page becomes Fetching, and again after the page is settled.
+  // Both orders are sequentially consistent, so if the count has not changed no fault was left to it: one that comes
+  // later sees the settled page. That saves a wake for nearly every page that is fetched ahead. (Had the page left and
+  // become Fetching again in between, the wake that follows each eviction would have come by.)
+  std::atomic<uint64_t> fetch_waits{0};
 
   // Pages of this extent were discarded that donors may still hold; the evictor tells them.
   void mark_discards(PageNumber page) {
