@@ -213,6 +213,13 @@ bool PageTable::keep_dirty(PageNumber page, uint32_t version) {
   });
 }
 
+bool PageTable::commit_clean(PageNumber page, uint32_t version) {
+  return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;
+    return with_state(word, PageState::kClean) | kHeld;
+  });
+}
+
 bool PageTable::commit_remote(PageNumber page, uint32_t version) {
   return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;

@@ -92,6 +92,7 @@ class PageTable {
   void cancel_leave(PageNumber page, const Leave& leave);  // Leaving + busy → Clean or Dirty as it was
   void mark_held(PageNumber page);                         // its bytes are about to be sent to a donor
   bool keep_dirty(PageNumber page, uint32_t version);      // Leaving → Dirty: it could not be sent
+  bool commit_clean(PageNumber page, uint32_t version);    // Leaving, same version → Clean: written back, and stays
   bool commit_remote(PageNumber page, uint32_t version);   // Leaving, same version → Remote + busy
   bool commit_absent(PageNumber page, uint32_t version);   // Leaving, same version → Absent + busy
   // Clears `referenced`; true if it was set. The policy's second chance.

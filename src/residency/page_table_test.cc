@@ -165,5 +165,22 @@ TEST_F(PageTableTest, AGapIsInNobodyElsesHandsUntilItIsReleased) {
   EXPECT_FALSE(table.begin_gap(kPage)) << "a page on its way is no gap";
 }
 
+TEST_F(PageTableTest, APageThatIsWrittenBackAheadOfNeedStaysAndIsClean) {
+  make_dirty();
+  PageTable::Leave leave = make_leaving();
+  ASSERT_TRUE(table.commit_clean(kPage, leave.version));
+  EXPECT_EQ(table.get(kPage).state, PageState::kClean);
+  EXPECT_FALSE(table.begin_leave(kPage)->dirty) << "it need not be sent again";
+}
+
+TEST_F(PageTableTest, AWriteDuringTheWriteBackKeepsThePageDirty) {
+  make_dirty();
+  PageTable::Leave leave = make_leaving();
+  ASSERT_TRUE(table.begin_dirty(kPage));
+  table.release(kPage);
+  EXPECT_FALSE(table.commit_clean(kPage, leave.version));
+  EXPECT_EQ(table.get(kPage).state, PageState::kDirty);
+}
+
 }  // namespace
 }  // namespace hecaton
