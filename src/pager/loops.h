@@ -76,7 +76,7 @@ class FaultLoop final : public FaultBackend {
             PrefetchLoop& prefetch, Poller poller, Nudge nudge);
   bool read_faults();
   bool read_replies();
-  bool spin();
+  bool spin(uint64_t round);
   void sleep(int timeout_ms);
 
   LoopContext context_;
