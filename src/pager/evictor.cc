@@ -12,10 +12,10 @@ bool is_zero_page(const std::byte* page) {
 }
 
 Evictor::Evictor(PagerState& state, EvictionBackend& backend)
-    : state_(state), backend_(backend), policy_(state.table), batches_(kDepth) {
-  entries_.reserve(ClockPolicy::kMaxRun);
-  pieces_.reserve(ClockPolicy::kMaxRun);
-  runs_.reserve(ClockPolicy::kMaxRun);
+    : state_(state), backend_(backend), policy_(state.table, state.budget.limit()), batches_(kDepth) {
+  entries_.reserve(EvictionPolicy::kMaxRun);
+  pieces_.reserve(EvictionPolicy::kMaxRun);
+  runs_.reserve(EvictionPolicy::kMaxRun);
 }
 
 template <typename Use>
