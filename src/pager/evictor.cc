@@ -13,10 +13,10 @@ bool is_zero_page(const std::byte* page) {
 }
 
 Evictor::Evictor(PagerState& state, EvictionBackend& backend)
-    : state_(state), backend_(backend), policy_(state.table), batches_(kDepth) {
-  entries_.reserve(ClockPolicy::kMaxRun);
-  pieces_.reserve(ClockPolicy::kMaxRun);
-  runs_.reserve(ClockPolicy::kMaxRun);
+    : state_(state), backend_(backend), policy_(state.table, state.budget.limit()), batches_(kDepth) {
+  entries_.reserve(EvictionPolicy::kMaxRun);
+  pieces_.reserve(EvictionPolicy::kMaxRun);
+  runs_.reserve(EvictionPolicy::kMaxRun);
 }
 
 bool Evictor::eviction_wanted() const {
@@ -190,10 +190,10 @@ void Evictor::complete(Batch& batch) {
 bool Evictor::commit(Purpose purpose, const Item& item, PageNumber page) {
   const uint32_t version = item.leave.version;
   // Torn by a write that took the page back, or damaged on the way: either way the newest bytes are here.
-  if (item.rejected) return state_.table.keep_dirty(page, version) && false;
+  if (item.rejected) return state_.table.keep_dirty(page, version, true) && false;
   if (purpose == Purpose::kWriteBack) {
     if (item.zero) {  // not sent: it becomes Absent when it leaves
-      return state_.table.keep_dirty(page, version) && state_.table.clear_referenced(page);
+      return state_.table.keep_dirty(page, version, false);
     }
     if (!state_.table.commit_clean(page, version)) return false;
     state_.counters.written_back.add();

@@ -26,7 +26,7 @@
 #include <vector>
 
 #include "pager/pager_state.h"
-#include "residency/clock_policy.h"
+#include "residency/eviction_policy.h"
 #include "wire/frame.h"
 
 namespace hecaton {
@@ -74,7 +74,7 @@ class Evictor {
   };
   struct Batch {
     PageRun run;
-    std::array<Item, ClockPolicy::kMaxRun> items;
+    std::array<Item, EvictionPolicy::kMaxRun> items;
     uint64_t pages = 0;       // of `items`, those that were begun
     uint64_t candidates = 0;  // those that could leave, as they are now or once they are written back
     Purpose purpose = Purpose::kEvict;
@@ -99,7 +99,7 @@ class Evictor {
 
   PagerState& state_;
   EvictionBackend& backend_;
-  ClockPolicy policy_;
+  EvictionPolicy policy_;
   std::vector<Batch> batches_;
   uint64_t next_discards_ = 0;  // extent to go on with; 0: begin anew
   size_t in_flight_ = 0;
