@@ -48,8 +48,7 @@ void EvictLoop::run() {
       nudge_.awake();
     }
     bool started = start_batches();
-    // In small steps: a donor on this machine, or the guest, may be waiting for this processor.
-    if (started) sched_yield();
+    if (started) let_others_run();
     if (watch_.owed() < Evictor::kDiscardsAtOnce) evictor_.send_discards();
     if (evictor_.in_flight() > 0 || watch_.owed() >= Evictor::kDiscardsAtOnce) {
       read_replies(started ? 0 : -1);
@@ -113,6 +112,10 @@ void EvictLoop::send_discard(ExtentNumber extent, std::span<const PageRun> runs)
   watch_.asked(*donor, monotonic_ns());
   Result<void> sent = context_.pool.write_back(*donor).send_discard(kDiscardId, runs);
   if (!sent.ok()) context_.donor_lost(*donor, sent.error());
+}
+
+void EvictLoop::let_others_run() {
+  sched_yield();
 }
 
 void EvictLoop::wake_fault_thread() {

@@ -104,6 +104,7 @@ class EvictLoop final : public EvictionBackend {
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
   void wake_fault_thread() override;
+  void let_others_run() override;
 
  private:
   EvictLoop(LoopContext context, Poller poller, Nudge nudge);
