@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <tuple>
+
 #include "base/random.h"
 
 namespace hecaton {
@@ -33,10 +36,11 @@ std::string explain(const NodeUrl& url, const Error& error, const std::string& d
   return fmt::format("donor {}: {}; {}", url.printable(), what, advice_for(error, url));
 }
 
-Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role, uint64_t instance, Deadline by,
-                                             std::string* detail) {
+Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role, uint64_t instance,
+                                             LinkBuffers& buffers, Deadline by, std::string* detail) {
   std::unique_ptr<Stream> stream = HEC_TRY(connect_tcp(url, by));
-  return std::make_unique<DonorClient>(HEC_TRY(DonorClient::handshake(std::move(stream), role, instance, by, detail)));
+  return std::make_unique<DonorClient>(
+      HEC_TRY(DonorClient::handshake(std::move(stream), role, instance, buffers, by, detail)));
 }
 
 }  // namespace
@@ -45,6 +49,8 @@ Result<std::unique_ptr<DonorPool>> DonorPool::open(const PoolConfig& config, std
   HEC_CHECK(!config.nodes.empty());
   auto pool = std::make_unique<DonorPool>();
   pool->instance_ = random_id();
+  // Each connection can have a part of one answer.
+  pool->demand_buffers_.prepare(std::min(config.nodes.size(), kMostDemandReads));
   HEC_TRY(pool->connect_all(config, problem));
   HEC_TRY(pool->reserve(config, problem));
   return pool;
@@ -60,41 +66,45 @@ Result<void> DonorPool::connect_all(const PoolConfig& config, std::string* probl
           url.printable());
       return Error{ErrorCode::kPermission, 0, "a donor off loopback without --insecure"};
     }
-    Member member;
-    member.url = url;
-    for (auto [role, link] :
-         {std::pair(wire::Role::kDemand, &member.demand), std::pair(wire::Role::kPrefetch, &member.prefetch),
-          std::pair(wire::Role::kWriteBack, &member.write_back)}) {
-      std::string detail;
-      Deadline by = Deadline::after_ms(config.connect_ms);
-      Result<std::unique_ptr<DonorClient>> client = connect(url, role, instance_, by, &detail);
-      if (!client.ok()) {
-        *problem = explain(url, client.error(), detail);
-        return client.error();
-      }
-      *link = std::move(client).value();
-    }
+    Member member = HEC_TRY(connect_one(url, config, problem));
     if (!is_one_new_donor(member, problem)) return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
     members_.push_back(std::move(member));
   }
+  by_instance_.clear();
   return {};
+}
+
+Result<DonorPool::Member> DonorPool::connect_one(const NodeUrl& url, const PoolConfig& config, std::string* problem) {
+  Member member;
+  member.url = url;
+  for (auto [role, link, buffers] : {std::tuple(wire::Role::kDemand, &member.demand, &demand_buffers_),
+                                     std::tuple(wire::Role::kPrefetch, &member.prefetch, &prefetch_buffers_),
+                                     std::tuple(wire::Role::kWriteBack, &member.write_back, &write_back_buffers_)}) {
+    std::string detail;
+    Deadline by = Deadline::after_ms(config.connect_ms);
+    Result<std::unique_ptr<DonorClient>> client = connect(url, role, instance_, *buffers, by, &detail);
+    if (!client.ok()) {
+      *problem = explain(url, client.error(), detail);
+      return client.error();
+    }
+    *link = std::move(client).value();
+  }
+  return member;
 }
 
 // Two names of one donor would count its memory twice; a donor that is started anew between two connections holds
 // nothing.
-bool DonorPool::is_one_new_donor(const Member& member, std::string* problem) const {
+bool DonorPool::is_one_new_donor(const Member& member, std::string* problem) {
   const uint64_t instance = member.demand->donor().donor_instance;
   if (member.prefetch->donor().donor_instance != instance || member.write_back->donor().donor_instance != instance) {
     *problem = fmt::format("donor {} was started anew just now; try again", member.url.printable());
     return false;
   }
-  for (const Member& other : members_) {
-    if (other.demand->donor().donor_instance != instance) continue;
-    *problem = fmt::format("donors {} and {} are the same hecatond; name it once", other.url.printable(),
-                           member.url.printable());
-    return false;
-  }
-  return true;
+  auto [known, is_new] = by_instance_.emplace(instance, members_.size());
+  if (is_new) return true;
+  *problem = fmt::format("donors {} and {} are the same hecatond; name it once",
+                         members_[known->second].url.printable(), member.url.printable());
+  return false;
 }
 
 Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) {

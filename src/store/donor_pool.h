@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "placement/placement_table.h"
@@ -37,15 +38,25 @@ class DonorPool {
   size_t connections() const { return members_.size() * 3; }
 
  private:
+  // The largest answer to a demand read or a write is far smaller; room for several saves system calls.
+  static constexpr size_t kSmallFrames = 64 * 1024;
+  // Demand reads in flight at most: that many connections can have a part of an answer.
+  static constexpr size_t kMostDemandReads = 256;
+
   struct Member {
     NodeUrl url;
     std::unique_ptr<DonorClient> demand, prefetch, write_back;
   };
   Result<void> connect_all(const PoolConfig& config, std::string* problem);
-  bool is_one_new_donor(const Member& member, std::string* problem) const;
+  Result<Member> connect_one(const NodeUrl& url, const PoolConfig& config, std::string* problem);
+  bool is_one_new_donor(const Member& member, std::string* problem);
   Result<void> reserve(const PoolConfig& config, std::string* problem);
 
+  LinkBuffers demand_buffers_{kSmallFrames};
+  LinkBuffers prefetch_buffers_{wire::kHeaderBytes + wire::kMaxBodyBytes};
+  LinkBuffers write_back_buffers_{kSmallFrames};
   std::vector<Member> members_;
+  std::unordered_map<uint64_t, size_t> by_instance_;  // members; while connecting
   std::unique_ptr<PlacementTable> placement_;
   uint64_t instance_ = 0;
 };
