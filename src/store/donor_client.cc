@@ -114,6 +114,7 @@ Result<void> DonorClient::send_read(uint64_t request_id, std::span<const PageNum
   std::byte* head = buffers_->request_head().data();
   wire::encode_read_request(pages, head);
   iovec piece{head, wire::read_request_bytes(pages.size())};
+  ++unanswered_;
   return send_frame({wire::Operation::kReadPages, wire::Status::kRequest, 0, region_, request_id},
                     std::span(&piece, 1));
 }
@@ -126,12 +127,14 @@ Result<void> DonorClient::send_write(uint64_t request_id, std::span<const wire::
   std::array<iovec, kMaxPieces> pieces;
   pieces[0] = iovec{head, wire::page_set_head_bytes(entries.size())};
   std::copy(pages.begin(), pages.end(), pieces.begin() + 1);
+  ++unanswered_;
   return send_frame({wire::Operation::kWritePages, wire::Status::kRequest, 0, region_, request_id},
                     std::span(pieces.data(), pages.size() + 1));
 }
 
 Result<void> DonorClient::send_discard(uint64_t request_id, std::span<const PageRun> runs) {
   std::vector<std::byte> body = wire::encode_discard(runs);
+  ++unanswered_;
   iovec piece = piece_of(body);
   return send_frame({wire::Operation::kDiscard, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1));
 }

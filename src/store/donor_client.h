@@ -27,6 +27,8 @@ class DonorClient {
 
   const wire::HelloReply& donor() const { return donor_; }
   int fd() const { return stream_->fd(); }
+  // It waits for no answer, and has no part of one.
+  bool idle() const { return unanswered_ == 0 && !buffer_; }
 
   // Requests; `request_id` comes back with the reply. They block only while the kernel takes no more bytes, at most
   // until a donor that does not read has been silent for too long (kTimeout).
@@ -54,6 +56,7 @@ class DonorClient {
   LinkBuffers* buffers_;
   wire::HelloReply donor_;
   uint32_t region_ = 0;
+  uint64_t unanswered_ = 0;
   LinkBuffers::Buffer buffer_;  // received, not yet consumed: [begin_, end_); none while there is nothing
   size_t begin_ = 0, end_ = 0;
 };
@@ -76,6 +79,7 @@ Result<size_t> DonorClient::receive(Take&& take) {
     std::span<const std::byte> body;
     while (HEC_TRY(next_frame(&header, &body))) {
       ++frames;
+      if (unanswered_ > 0) --unanswered_;
       HEC_TRY(take(header, body));
     }
     drop_consumed();
