@@ -30,9 +30,8 @@ constexpr Benchmark kBenchmarks[] = {
      "last bit. Shows the slowdown against it.",
      measure_pagerank, false, true, false, true},
     {"nodes", "a remote fault with 1 to 10,000 donors in the pool",
-     "Reads random pages that are spread over 1, 10, 100, 1,000 and 10,000 donors, which a helper process on this "
-     "machine\n"
-     "plays. Ten thousand take about 40,000 descriptors in each process: as root the limit is raised by itself.",
+     "Reads random pages that are spread over 1, 10, 100, 1,000 and 10,000 donors, which helper processes on this\n"
+     "machine play. Ten thousand take about 12,000 descriptors: the limit is raised as far as it may be.",
      measure_nodes, true, false, true, false},
 };
 

@@ -6,7 +6,7 @@
 #include <cstdio>
 
 #include "bench/benchmarks.h"
-#include "bench/donor_process.h"
+#include "bench/many_donors.h"
 #include "bench/remote_reads.h"
 #include "os/open_files.h"
 
@@ -48,7 +48,7 @@ uint64_t own_bytes() {
 
 // A region over `donors` donors in a process of their own, filled.
 struct Pool {
-  DonorProcess donors;
+  ManyDonors donors;
   std::unique_ptr<PagedRegion> region;
   uint64_t bytes;  // that it takes of this process's own memory
   uint64_t descriptors;
@@ -58,12 +58,12 @@ struct Pool {
 class Measurement {
  public:
   explicit Measurement(const Options& options)
-      : options_(options), pages_(options.quick ? kQuickPages : kPages), rounds_(options.rounds_or(20'000, 500)) {}
+      : options_(options), pages_(options.quick ? kQuickPages : kPages), rounds_(options.rounds_or(10'000, 500)) {}
 
   Result<Pool> open(size_t count, std::string* problem) {
     options_.say(fmt::format("connecting to {} donors", count));
     const uint64_t lends = (pages_.extents / count + 2) * kExtentBytes;
-    DonorProcess donors = HEC_TRY(DonorProcess::start(count, lends, problem));
+    ManyDonors donors = HEC_TRY(ManyDonors::start(count, lends, problem));
     Options with_donors = options_;
     with_donors.nodes = donors.addresses();
     const uint64_t local = options_.local_bytes != 0 ? options_.local_bytes
@@ -115,7 +115,7 @@ class Measurement {
 
 // Why this machine cannot have so many donors; empty if it can.
 std::string too_many(size_t donors) {
-  const uint64_t wanted = DonorProcess::descriptors_for(donors);
+  const uint64_t wanted = ManyDonors::descriptors_for_pager(donors);
   const uint64_t limit = raise_open_files(wanted);
   if (limit >= wanted) return "";
   return fmt::format(
@@ -175,8 +175,9 @@ Report report_of(const std::vector<Point>& points, const std::vector<Skipped>& s
   }
   report.table.rows.push_back({"limit", fmt::format("{:.1f}", limits.sum_us()), "", "", "", "", ""});
   report.notes = {
-      "all donors are in one helper process that serves them with one thread; a pool of one donor is measured in turn "
-      "with each pool; medians of the repeats",
+      "the donors are in as few helper processes as the limit of open files allows, each with one serving thread; a "
+      "pool "
+      "of one donor is measured in turn with each pool; medians of the repeats",
       "KiB a donor: this process's own memory with the pool less that with one donor, by donor; what the kernel keeps "
       "for a connection is not in it",
       kFaultLimitNote};

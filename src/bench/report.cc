@@ -38,17 +38,16 @@ std::string line_of(const std::vector<std::string>& cells, const std::vector<siz
 }
 
 std::string wrapped(const std::string& text) {
-  std::string lines, line = "  ";
+  std::string lines, line = " ";
   for (size_t at = 0; at < text.size();) {
     size_t end = std::min(text.find(' ', at), text.size());
-    if (width_of(line) + end - at > kTextWidth) {
+    if (width_of(line) + 1 + end - at > kTextWidth) {
       lines += line + "\n";
-      line = "    ";
+      line = "   ";
     }
-    line += text.substr(at, end - at) + " ";
+    line += " " + text.substr(at, end - at);
     at = end + 1;
   }
-  line.erase(line.find_last_not_of(' ') + 1);
   return lines + line + "\n";
 }
 

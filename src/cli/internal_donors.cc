@@ -1,6 +1,6 @@
 // Many donors in one process, started by `hecaton bench nodes`.
 #include "base/log.h"
-#include "bench/donor_process.h"
+#include "bench/many_donors.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
 
