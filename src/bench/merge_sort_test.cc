@@ -35,6 +35,7 @@ TEST(MultisetChecksum, DependsOnTheKeysAndNotOnTheirOrder) {
   EXPECT_EQ(multiset_checksum(std::vector<uint64_t>{1, 2, 3}), multiset_checksum(std::vector<uint64_t>{3, 1, 2}));
   EXPECT_NE(multiset_checksum(std::vector<uint64_t>{1, 2, 3}), multiset_checksum(std::vector<uint64_t>{1, 1, 4}));
   EXPECT_NE(multiset_checksum(std::vector<uint64_t>{1, 2, 2}), multiset_checksum(std::vector<uint64_t>{1, 1, 2}));
+  EXPECT_NE(multiset_checksum(std::vector<uint64_t>{1, 1, 3}), multiset_checksum(std::vector<uint64_t>{2, 2, 3}));
   EXPECT_NE(multiset_checksum(std::vector<uint64_t>{0, 0}), multiset_checksum(std::vector<uint64_t>{0}));
 }
 

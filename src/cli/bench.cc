@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
@@ -65,18 +65,15 @@ std::string complete(Arguments& arguments) {
     if (!url.ok()) return fmt::format("--node '{}': {}", text, url.error().context);
     options.nodes.push_back(std::move(url).value());
   }
-  if (!arguments.region.empty())
+  if (!arguments.region.empty()) {
     options.region_bytes = parse_size(arguments.region).value() / kExtentBytes * kExtentBytes;
+  }
   if (!arguments.local.empty()) options.local_bytes = parse_size(arguments.local).value();
   if (options.quick) options.repeats = 1;
   if (isatty(STDERR_FILENO)) {
     options.progress = [](const std::string& doing) { print_error("\r\033[K{}", doing); };
   }
   return "";
-}
-
-int status_of(const Error& error) {
-  return error.code == ErrorCode::kInvalidArgument ? kExitUsage : kExitMachine;
 }
 
 std::string write_page(const std::string& path, const std::vector<bench::Report>& reports) {
@@ -89,8 +86,9 @@ std::string write_page(const std::string& path, const std::vector<bench::Report>
 
 void print_reports(const std::vector<bench::Report>& reports, bool json, bool all) {
   if (!json) {
-    for (const bench::Report& report : reports)
+    for (const bench::Report& report : reports) {
       print_output("{}{}", &report == &reports[0] ? "" : "\n", text_of(report));
+    }
   } else if (!all) {
     print_output("{}\n", json_of(reports[0]).dump(2));
   } else {
@@ -108,12 +106,29 @@ std::string check_writable(const std::string& path) {
   return "";
 }
 
-int run(Arguments& arguments, std::span<const bench::Benchmark> wanted) {
+std::string check_arguments(Arguments& arguments) {
   std::string problem = complete(arguments);
-  if (problem.empty() && !arguments.html.empty()) {
-    problem = check_writable(arguments.html);
-    if (!problem.empty()) problem = fmt::format("--html '{}': {}", arguments.html, problem);
+  if (!problem.empty() || arguments.html.empty()) return problem;
+  problem = check_writable(arguments.html);
+  return problem.empty() ? "" : fmt::format("--html '{}': {}", arguments.html, problem);
+}
+
+// Progress on a terminal is one line, which names the benchmark and is gone at the end.
+Result<bench::Report> measure(const bench::Benchmark& benchmark, bench::Options options, std::string* problem) {
+  const auto show = options.progress;
+  if (show) {
+    options.progress = [&](const std::string& doing) {
+      show(fmt::format("hecaton bench {}: {}", benchmark.name, doing));
+    };
   }
+  options.say("starting");
+  Result<bench::Report> report = benchmark.measure(options, problem);
+  if (show) show("");
+  return report;
+}
+
+int run(Arguments& arguments, std::span<const bench::Benchmark> wanted) {
+  std::string problem = check_arguments(arguments);
   if (!problem.empty()) {
     print_error("hecaton bench: {}\n", problem);
     return kExitUsage;
@@ -121,33 +136,19 @@ int run(Arguments& arguments, std::span<const bench::Benchmark> wanted) {
   std::vector<bench::Report> reports;
   uint64_t wrong = 0;
   for (const bench::Benchmark& benchmark : wanted) {
-    bench::Options options = arguments.options;
-    if (options.progress) {
-      options.progress = [&](const std::string& doing) {
-        arguments.options.progress(fmt::format("hecaton bench {}: {}", benchmark.name, doing));
-      };
-    }
-    options.say("starting");
-    Result<bench::Report> report = benchmark.measure(options, &problem);
-    if (arguments.options.progress) arguments.options.progress("");
+    Result<bench::Report> report = measure(benchmark, arguments.options, &problem);
     if (!report.ok()) {
       print_error("hecaton bench {}: {}\n", benchmark.name, problem);
-      return status_of(report.error());
+      return report.error().code == ErrorCode::kInvalidArgument ? kExitUsage : kExitMachine;
     }
     wrong += report->wrong;
     reports.push_back(std::move(report).value());
   }
   print_reports(reports, arguments.json, wanted.size() > 1);
-  if (!arguments.html.empty()) {
-    problem = write_page(arguments.html, reports);
-    if (!problem.empty()) {
-      print_error("hecaton bench: writing '{}': {}\n", arguments.html, problem);
-      return 1;
-    }
-  }
-  if (wrong == 0) return 0;
-  print_error("hecaton bench: {} results were wrong; this is a bug, please report it\n", wrong);
-  return 1;
+  problem = arguments.html.empty() ? "" : write_page(arguments.html, reports);
+  if (!problem.empty()) print_error("hecaton bench: writing '{}': {}\n", arguments.html, problem);
+  if (wrong > 0) print_error("hecaton bench: {} results were wrong; this is a bug, please report it\n", wrong);
+  return wrong == 0 && problem.empty() ? 0 : 1;
 }
 
 }  // namespace
