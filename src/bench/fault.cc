@@ -35,6 +35,8 @@ LinePlot distribution_plot(const Figures& figures) {
         std::tuple("limit: raw TCP", true, &figures.tcp)}) {
     LinePlot::Line line{name, limit, {}};
     for (size_t i = 0; i < quantiles->percentiles_us.size(); ++i) {
+      // A limit's tail tells of other work on the machine; it must not squeeze what the plot is about.
+      if (quantiles->percentiles_us[i] > 3 * figures.fault.p99_us) break;
       line.points.emplace_back(quantiles->percentiles_us[i], static_cast<double>(i));
     }
     plot.lines.push_back(std::move(line));

@@ -145,7 +145,7 @@ nlohmann::ordered_json json_of(const std::vector<Point>& points, const std::vect
 }
 
 std::vector<LinePlot> plots_of(const std::vector<Point>& points, const FaultLimits& limits) {
-  LinePlot cost{"A remote fault with many donors", "donors", "µs", true, false, {}};
+  LinePlot cost{"A remote fault with many donors", "donors", "µs", true, true, {}};
   cost.lines = {{"p50", false, {}}, {"p99", false, {}}, {"limit: raw userfault and raw TCP", true, {}}};
   LinePlot memory{"This machine's memory for each donor", "donors", "KiB", true, false, {{"memory", false, {}}}};
   for (const Point& point : points) {
