@@ -47,18 +47,17 @@ struct Worker::Connection {
   bool ending = false;  // our side is shut; input is thrown away until the peer closes, so that it gets our last reply
 };
 
-Result<std::unique_ptr<Worker>> Worker::start(DonorState& donor, WorkerLimits limits) {
+Result<std::unique_ptr<Worker>> Worker::start(WorkerLimits limits) {
   Poller poller = HEC_TRY(Poller::create());
   WakeFlag wake = HEC_TRY(WakeFlag::create());
   HEC_TRY(poller.add(wake.fd(), EPOLLIN, kWakeToken));
-  std::unique_ptr<Worker> worker(new Worker(donor, limits, std::move(poller), std::move(wake)));
+  std::unique_ptr<Worker> worker(new Worker(limits, std::move(poller), std::move(wake)));
   worker->thread_ = HEC_TRY(start_thread("donor-worker", [self = worker.get()] { self->run(); }));
   return worker;
 }
 
-Worker::Worker(DonorState& donor, WorkerLimits limits, Poller poller, WakeFlag wake)
-    : donor_(donor),
-      limits_(limits),
+Worker::Worker(WorkerLimits limits, Poller poller, WakeFlag wake)
+    : limits_(limits),
       poller_(std::move(poller)),
       wake_(std::move(wake)),
       spin_(kSpinNs),
@@ -78,9 +77,9 @@ void Worker::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Worker::adopt(std::unique_ptr<Stream> stream) {
+void Worker::adopt(std::unique_ptr<Stream> stream, DonorState& donor) {
   ++connections_;
-  letters_.with([&](auto& letters) { letters.push_back(std::move(stream)); });
+  letters_.with([&](auto& letters) { letters.push_back({std::move(stream), &donor}); });
   wake_.raise();
 }
 
@@ -254,23 +253,23 @@ void Worker::enforce_deadlines() {
 void Worker::take_letters() {
   wake_.clear();
   bool stop = stop_asked_;
-  std::vector<std::unique_ptr<Stream>> streams;
-  letters_.with([&](auto& letters) { streams.swap(letters); });
-  for (auto& stream : streams) {
-    if (stop || !add(std::move(stream))) --connections_;
+  std::vector<Letter> taken;
+  letters_.with([&](auto& letters) { taken.swap(letters); });
+  for (Letter& letter : taken) {
+    if (stop || !add(std::move(letter))) --connections_;
   }
   if (stop && !stopping_) stop_serving();
 }
 
-bool Worker::add(std::unique_ptr<Stream> stream) {
+bool Worker::add(Letter letter) {
   if (free_slots_.empty()) {
     free_slots_.push_back(slots_.size());
     slots_.emplace_back();
   }
   size_t slot = free_slots_.back();
-  if (!poller_.add(stream->fd(), EPOLLIN, slot + 1).ok()) return false;
+  if (!poller_.add(letter.stream->fd(), EPOLLIN, slot + 1).ok()) return false;
   free_slots_.pop_back();
-  slots_[slot] = std::make_unique<Connection>(donor_, std::move(stream), slot);
+  slots_[slot] = std::make_unique<Connection>(*letter.donor, std::move(letter.stream), slot);
   set_deadline(*slots_[slot]);
   return true;
 }

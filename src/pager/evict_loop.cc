@@ -20,7 +20,7 @@ Result<std::unique_ptr<EvictLoop>> EvictLoop::create(LoopContext context) {
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.write_back(i).fd(), EPOLLIN, i));
+  HEC_TRY(context.pool.watch_write_back(poller));
   return std::unique_ptr<EvictLoop>(new EvictLoop(context, std::move(poller), std::move(nudge)));
 }
 

@@ -14,7 +14,7 @@ Result<std::unique_ptr<PrefetchLoop>> PrefetchLoop::create(LoopContext context) 
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.prefetch(i).fd(), EPOLLIN, i));
+  HEC_TRY(context.pool.watch_prefetch(poller));
   return std::unique_ptr<PrefetchLoop>(new PrefetchLoop(context, std::move(poller), std::move(nudge)));
 }
 
