@@ -11,6 +11,8 @@ constexpr uint64_t kNudgeToken = UINT64_MAX;
 // it: waking a thread on an idle processor costs the waker more than serving a fault.
 constexpr int64_t kLookEveryNs = 200'000;
 constexpr int64_t kLookForNs = 20'000'000;
+// How long to look for an acknowledgement before sleeping, if they have been coming that fast.
+constexpr int64_t kSpinNs = 200'000;
 // How long to wait before asking again for pages that were all in somebody's hands.
 constexpr int64_t kAllBusyNs = 1'000'000;
 
@@ -29,7 +31,8 @@ EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
       watch_(context.pool.donors()),
       evictor_(context.state, *this),
       poller_(std::move(poller)),
-      nudge_(std::move(nudge)) {}
+      nudge_(std::move(nudge)),
+      spin_(kSpinNs) {}
 
 bool EvictLoop::idle() const {
   return !evictor_.due() && !evictor_.more_discards() && evictor_.in_flight() == 0;
@@ -51,7 +54,10 @@ void EvictLoop::run() {
     if (started) let_others_run();
     if (watch_.owed() < Evictor::kDiscardsAtOnce) evictor_.send_discards();
     if (evictor_.in_flight() > 0 || watch_.owed() >= Evictor::kDiscardsAtOnce) {
-      read_replies(started ? 0 : -1);
+      const uint64_t owed = watch_.owed();
+      read_replies(started || spin_.idle(monotonic_ns()) ? 0 : -1);
+      if (watch_.owed() != owed) spin_.busy(monotonic_ns());
+      if (!started) let_others_run();
     } else if (!started && evictor_.due()) {
       read_replies(kAllBusyNs);
     }

@@ -118,6 +118,7 @@ class EvictLoop final : public EvictionBackend {
   Evictor evictor_;
   Poller poller_;
   Nudge nudge_;
+  AdaptiveSpin spin_;  // for acknowledgements
   Nudge* fault_nudge_ = nullptr;
   std::array<epoll_event, 64> events_;
 };
@@ -143,7 +144,9 @@ class PrefetchLoop final : public PrefetchBackend {
   PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
   bool take(PrefetchWindow* window);
   bool queue_empty() const;
-  void read_replies(int timeout_ms);
+  bool start_windows();
+  bool read_replies(int timeout_ms);
+  void sleep();
 
   struct Queue {
     std::array<PrefetchWindow, 32> windows;
@@ -154,6 +157,7 @@ class PrefetchLoop final : public PrefetchBackend {
   PrefetchWorker worker_;
   Poller poller_;
   Nudge nudge_;
+  AdaptiveSpin spin_;
   Nudge* fault_nudge_ = nullptr;
   Nudge* evict_nudge_ = nullptr;
   Guarded<Queue> queue_;

@@ -52,7 +52,7 @@ struct LossReport {
 class PagerState {
  public:
   PagerState(std::span<PageTable::Word> words, uint64_t limit_pages, GuestMemory& guest_memory)
-      : table(words), budget(limit_pages), memory(guest_memory), discards_(extents_in(words.size())) {}
+      : table(words), budget(limit_pages, words.size()), memory(guest_memory), discards_(extents_in(words.size())) {}
 
   PageTable table;
   Budget budget;
