@@ -13,7 +13,8 @@ bool is_zero_page(const std::byte* page) {
   return first == 0 && std::memcmp(page, page + sizeof first, kPageBytes - sizeof first) == 0;
 }
 
-constexpr uint64_t kPagesPerCalmPunch = 16;
+// A punch without hurry frees at least so many pages, or covers so many if they lie close together.
+constexpr uint64_t kCalmPages = 16, kCalmSpan = 64;
 
 }  // namespace
 
@@ -220,14 +221,13 @@ bool Evictor::commit(Purpose purpose, const Item& item, PageNumber page) {
 // donor on this machine, or the guest, gets the processor in between.
 void Evictor::free_committed(Batch& batch) {
   const bool urgent = state_.budget.resident() > state_.budget.limit() - state_.budget.reserve() / 2;
-  const uint64_t most = urgent ? EvictionPolicy::kMaxRun : kPagesPerCalmPunch;
   for (uint64_t i = 0; i < batch.run.count;) {
     if (!batch.items[i].mine) {
       ++i;
       continue;
     }
     uint64_t end = i + 1, stop = i + 1, pages = 1;  // `end`: after the last committed page of the stretch
-    for (; stop < batch.run.count && pages < most; ++stop) {
+    for (; stop < batch.run.count && (urgent || pages < kCalmPages || stop - i < kCalmSpan); ++stop) {
       const bool mine = batch.items[stop].mine;
       if (!mine && !state_.table.begin_gap(page_of(batch, stop))) break;
       if (mine) end = stop + 1;
