@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t kListenerToken = 1;
 constexpr uint64_t kWakeToken = 2;
+constexpr uint64_t kRdmaToken = 3;
 constexpr unsigned kMostAutomaticThreads = 16;
 constexpr int kAcceptsPerTurn = 64;
 constexpr int kAcceptPauseMs = 100;
@@ -38,8 +39,22 @@ Result<std::unique_ptr<DonorServer>> DonorServer::start(const DonorConfig& confi
   HEC_TRY(poller.add(wake.fd(), EPOLLIN, kWakeToken));
   std::unique_ptr<DonorServer> server(
       new DonorServer(config, std::move(reaper), std::move(listener), std::move(poller), std::move(wake)));
+  HEC_TRY(server->listen_for_rdma(config.rdma));
   HEC_TRY(server->start_threads(config));
   return server;
+}
+
+Result<void> DonorServer::listen_for_rdma(RdmaUse use) {
+  if (use == RdmaUse::kOff) return {};
+  Result<RdmaListener> rdma = RdmaListener::listen(address_);
+  if (!rdma.ok() && use == RdmaUse::kRequired) return rdma.error();
+  if (!rdma.ok()) {
+    event_log().info("no RDMA: {}", rdma.error().describe());
+    return {};
+  }
+  rdma_.emplace(std::move(rdma).value());
+  serves_rdma_ = true;
+  return poller_.add(rdma_->fd(), EPOLLIN, kRdmaToken);
 }
 
 DonorServer::DonorServer(const DonorConfig& config, std::unique_ptr<donor::Reaper> reaper, TcpListener listener,
@@ -91,24 +106,36 @@ DonorStats DonorServer::stats() const {
 }
 
 void DonorServer::accept_connections() {
-  std::array<epoll_event, 2> events;
+  std::array<epoll_event, 3> events;
   bool paused = false;
   while (!stopping_) {
     size_t count = poller_.wait(events, paused ? kAcceptPauseMs : -1);
     if (stopping_) break;
     if (paused) {
-      paused = !poller_.modify(listener_->fd(), EPOLLIN, kListenerToken).ok();
+      paused = !watch_listeners(EPOLLIN).ok();
     } else if (count > 0 && !accept_waiting()) {
       // Those who wait stay in the kernel's queue. Without the pause this thread would spin: the listener stays ready.
-      paused = poller_.modify(listener_->fd(), 0, kListenerToken).ok();
+      paused = watch_listeners(0).ok();
     }
   }
   listener_.reset();
+  rdma_.reset();
+}
+
+Result<void> DonorServer::watch_listeners(uint32_t events) {
+  if (rdma_) HEC_TRY(poller_.modify(rdma_->fd(), events, kRdmaToken));
+  return poller_.modify(listener_->fd(), events, kListenerToken);
+}
+
+Result<std::unique_ptr<Stream>> DonorServer::next_connection() {
+  std::unique_ptr<Stream> stream = HEC_TRY(listener_->accept());
+  if (stream || !rdma_) return stream;
+  return rdma_->accept();
 }
 
 bool DonorServer::accept_waiting() {
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    Result<std::unique_ptr<Stream>> stream = listener_->accept();
+    Result<std::unique_ptr<Stream>> stream = next_connection();
     if (!stream.ok()) {
       warn_of(stream.error());
       return false;

@@ -18,14 +18,18 @@
 #include "donor/requests.h"
 #include "donor/worker.h"
 #include "os/poller.h"
+#include "transport/rdma.h"
 #include "transport/stream.h"
 #include "wire/node_url.h"
 
 namespace hecaton {
 
+enum class RdmaUse : uint8_t { kOff, kIfThere, kRequired };
+
 struct DonorConfig {
   uint64_t lends_bytes = 0;                                     // rounded down to pages; at least one
   NodeUrl listen{.token = {}, .host = "127.0.0.1", .port = 0};  // port 0: any that is free
+  RdmaUse rdma = RdmaUse::kOff;                                 // beside TCP, on the same port number
   unsigned threads = 0;              // that serve connections; 0: one per processor, at most 16
   uint64_t max_connections = 16384;  // served at once; more are refused with a text
   int64_t frame_limit_ms = 10'000;   // for a hello, and for the rest of a frame before a region is open
@@ -41,13 +45,15 @@ struct DonorStats {
 class DonorServer {
  public:
   // Listens and serves when it returns. Error: kInvalidArgument (nothing to lend), kUnavailable (the listen address's
-  // name is not known), kSystem with the errno of binding it.
+  // name is not known), kSystem with the errno of binding it, kNotFound
+  // (RDMA is required and the machine, or that address of it, has none).
   static Result<std::unique_ptr<DonorServer>> start(const DonorConfig& config);
   ~DonorServer();  // stops
 
   // Where it listens; the port is the real one.
   const NodeUrl& address() const { return address_; }
   DonorStats stats() const;
+  bool serves_rdma() const { return serves_rdma_; }
   // Serves a connection that was made by other means than its listener.
   void serve(std::unique_ptr<Stream> stream);
 
@@ -57,16 +63,22 @@ class DonorServer {
  private:
   DonorServer(const DonorConfig& config, std::unique_ptr<donor::Reaper> reaper, TcpListener listener, Poller poller,
               WakeFlag wake);
+  Result<void> listen_for_rdma(RdmaUse use);
   Result<void> start_threads(const DonorConfig& config);
   void accept_connections();
   // False: the machine has no descriptor or memory for one more; try again later.
   bool accept_waiting();
+  Result<std::unique_ptr<Stream>> next_connection();
+  // `events`: EPOLLIN, or 0 to look away for a while.
+  Result<void> watch_listeners(uint32_t events);
   void warn_of(const Error& error);
 
   std::unique_ptr<donor::Reaper> reaper_;  // outlives the regions
   donor::DonorState state_;
   const NodeUrl address_;
   std::optional<TcpListener> listener_;  // acceptor thread; until stopped
+  std::optional<RdmaListener> rdma_;     // the same
+  bool serves_rdma_ = false;             // never changed after start
   Poller poller_;
   WakeFlag wake_;
   std::vector<std::unique_ptr<donor::Worker>> workers_;
