@@ -36,6 +36,7 @@ struct PagerConfig {
 struct PagerStats {
   uint64_t guest_ram_bytes, local_limit_bytes, resident_bytes, resident_peak_bytes, remote_bytes;
   uint64_t faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
+  uint64_t rdma_read_pages;  // without the donors' help; part of those that came back
   uint64_t prefetched_pages, prefetch_used_pages, evicted_pages, written_back_pages, zero_pages, discarded_pages;
   uint64_t taken_back_pages, refetched_pages, lost_pages;
   uint64_t fault_us_p50, fault_us_p90, fault_us_p99, fault_us_max;

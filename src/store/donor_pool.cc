@@ -3,14 +3,29 @@
 #include <fmt/format.h>
 
 #include "base/random.h"
+#include "transport/rdma.h"
 
 namespace hecaton {
 namespace {
 
+std::string no_rdma_advice() {
+  std::optional<RdmaProblem> problem = rdma_problem();
+  return fmt::format("{}; or name the donor without rdma://, to reach it over TCP",
+                     problem ? problem->remedy : "'rdma link' lists the devices, and 'ip address' their addresses");
+}
+
 std::string advice_for(const Error& error, const NodeUrl& url) {
   switch (error.code) {
+    case ErrorCode::kNotFound:
+      return no_rdma_advice();
     case ErrorCode::kUnavailable:
     case ErrorCode::kTimeout:
+      if (url.rdma) {
+        return fmt::format(
+            "is hecatond running there, on the address of an RDMA device? Start it with: hecatond --rdma on --size "
+            "SIZE --listen {} --insecure",
+            url.printable().substr(std::string_view("rdma://").size()));
+      }
       return fmt::format("is hecatond running there? Start it with: hecatond --size SIZE --listen {}", url.printable());
     case ErrorCode::kProtocol:
     case ErrorCode::kClosed:
@@ -35,7 +50,7 @@ std::string explain(const NodeUrl& url, const Error& error, const std::string& d
 
 Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role, uint64_t instance, Deadline by,
                                              std::string* detail) {
-  std::unique_ptr<Stream> stream = HEC_TRY(connect_tcp(url, by));
+  std::unique_ptr<Stream> stream = HEC_TRY(connect_to(url, by));
   return std::make_unique<DonorClient>(HEC_TRY(DonorClient::handshake(std::move(stream), role, instance, by, detail)));
 }
 
@@ -95,6 +110,12 @@ bool DonorPool::is_one_new_donor(const Member& member, std::string* problem) con
     return false;
   }
   return true;
+}
+
+uint64_t DonorPool::direct_pages() const {
+  uint64_t pages = 0;
+  for (const Member& member : members_) pages += member.demand->direct_pages() + member.prefetch->direct_pages();
+  return pages;
 }
 
 Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) {

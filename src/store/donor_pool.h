@@ -35,6 +35,8 @@ class DonorPool {
   DonorClient& write_back(size_t donor) { return *members_[donor].write_back; }
   PlacementTable& placement() { return *placement_; }
   size_t connections() const { return members_.size() * 3; }
+  // Pages that were read over RDMA without a donor's help. Any thread.
+  uint64_t direct_pages() const;
 
  private:
   struct Member {
