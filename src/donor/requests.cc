@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
+#include "base/log.h"
 #include "base/random.h"
 #include "base/version.h"
 
@@ -338,7 +340,11 @@ std::variant<Requests::Mapped, Refusal> Requests::expose(const RegionTable::Atta
   auto pages = exposer_->expose(pin->bytes(), wire::page_address(first));
   auto records = exposer_->expose(pin->records(), wire::record_address(first));
   if (!pages.ok() || !records.ok()) {
-    return Refusal{Status::kResources, (pages.ok() ? records.error() : pages.error()).describe()};
+    const std::string what = (pages.ok() ? records.error() : pages.error()).describe();
+    if (!std::exchange(exposing_failed_, true)) {
+      event_log().warn("'{}' must ask for pages that it could read over RDMA by itself: {}", attached.name(), what);
+    }
+    return Refusal{Status::kResources, what};
   }
   return Mapped{std::move(*pin), std::move(pages).value(), std::move(records).value()};
 }

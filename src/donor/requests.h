@@ -76,6 +76,7 @@ class Requests {
   std::optional<wire::Role> role_;
   uint64_t client_instance_ = 0;
   uint32_t last_handle_ = 0;
+  bool exposing_failed_ = false;  // and was logged
   std::map<uint32_t, RegionTable::Attachment> open_;
   std::map<std::pair<uint32_t, ExtentNumber>, Mapped> mapped_;  // by handle; ends before what it is of
 };

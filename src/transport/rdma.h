@@ -27,9 +27,13 @@ Result<std::unique_ptr<Stream>> connect_rdma(const NodeUrl& to, Deadline by);
 
 class RdmaListener {
  public:
+  // Each takes memory that is pinned, a megabyte or two, before its peer has said a word.
+  static constexpr long kMostConnections = 1024;
+
   // Error: kNotFound, this machine, or this address of it, has no RDMA device.
   static Result<RdmaListener> listen(const NodeUrl& at);
-  // The next waiting connection; null if none waits, or if it was not one of ours. Error: this machine lacks something.
+  // The next waiting connection; null if none waits. Those that are not ours, and those that are more than
+  // kMostConnections at once, are refused. Error: this machine lacks something.
   Result<std::unique_ptr<Stream>> accept() const;
   int fd() const { return events_->fd; }
 
@@ -37,6 +41,7 @@ class RdmaListener {
   RdmaListener(RdmaEvents events, RdmaId id) : events_(std::move(events)), id_(std::move(id)) {}
   RdmaEvents events_;
   RdmaId id_;
+  std::shared_ptr<int> tickets_ = std::make_shared<int>();  // every stream holds one
 };
 
 }  // namespace hecaton

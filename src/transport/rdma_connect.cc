@@ -94,12 +94,14 @@ Result<std::unique_ptr<Stream>> connect_one(const addrinfo& to, Deadline by) {
 }
 
 // A request to connect, told in the listener's events, becomes a stream with events of its own.
-Result<std::unique_ptr<Stream>> accept_one(RdmaId id, const wire::RingOffer& offer) {
+Result<std::unique_ptr<Stream>> accept_one(RdmaId id, const wire::RingOffer& offer,
+                                           std::shared_ptr<const void> ticket) {
   RdmaEvents events = HEC_TRY(create_rdma_events());
   if (rdma_migrate_id(id.get(), events.get()) != 0) return system_error("accepting an RDMA connection");
   set_answer_timeout(id.get());
   auto stream = HEC_TRY(RdmaStream::prepare(std::move(events), std::move(id), RdmaStream::Side::kIsRead));
   HEC_TRY(stream->set_peer(offer));
+  stream->hold(std::move(ticket));
   rdma_conn_param parameters = stream->parameters();
   if (rdma_accept(stream->id(), &parameters) != 0) return system_error("accepting an RDMA connection");
   return std::unique_ptr<Stream>(std::move(stream));
@@ -181,8 +183,9 @@ Result<std::unique_ptr<Stream>> RdmaListener::accept() const {
     RdmaId id(got->id);
     Result<wire::RingOffer> offer = wire::decode_ring_offer(private_data_of(*got));
     got.reset();  // before the id can move to other events
-    if (offer.ok()) return accept_one(std::move(id), *offer);
-    event_log().info("RDMA connection refused: {}", offer.error().context);
+    const bool full = tickets_.use_count() > kMostConnections;
+    if (offer.ok() && !full) return accept_one(std::move(id), *offer, tickets_);
+    event_log().info("RDMA connection refused: {}", full ? "too many at once" : offer.error().context);
     rdma_reject(id.get(), nullptr, 0);
   }
 }

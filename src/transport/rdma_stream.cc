@@ -13,25 +13,11 @@
 namespace hecaton {
 namespace {
 
-// What a completion is of: the upper half of its number; the lower is a tag.
-enum class Work : uint32_t { kPost = 1, kNote, kProbe, kRead, kReceive };
-
-constexpr uint64_t number_of(Work work, uint32_t tag = 0) {
-  return static_cast<uint64_t>(work) << 32 | tag;
-}
-
 constexpr uint32_t kMostMessageBytes = 64 * 1024;  // so that copying the next overlaps with sending this one
 constexpr uint32_t kMostNotes = 16;                // unread by the peer at once; a window makes at most half as many
 constexpr uint32_t kMostReadPieces = 1024;
-constexpr uint8_t kReadsAtOnce = 16;  // in the device; the others wait there
-// Descriptors that are seldom ready are looked at this often while there is nothing else to do.
-constexpr int64_t kLookEveryNs = 1'000'000;
-// A peer whose machine vanished is noticed on an idle connection too: a probe every so often, which the device repeats
-// eight times, half a second apart, before it gives up.
-constexpr int kProbeSeconds = 5;
+constexpr int kReadsAtOnce = 16;  // in the device; the others wait there
 constexpr int kEndPatienceMs = 100;
-
-constexpr uint64_t kDeviceToken = 1, kConnectionToken = 2, kTimerToken = 3, kLeftoverToken = 4;
 
 class MemoryExposure final : public MemoryExposer::Exposure {
  public:
@@ -51,6 +37,7 @@ Result<std::unique_ptr<RdmaStream>> RdmaStream::prepare(RdmaEvents events, RdmaI
   if (!timer.valid()) return system_error("timerfd_create");
   std::unique_ptr<RdmaStream> stream(
       new RdmaStream(side, std::move(events), std::move(id), std::move(ready), std::move(leftover), std::move(timer)));
+  HEC_TRY(stream->ask_device());
   HEC_TRY(stream->create_queues());
   HEC_TRY(stream->watch_descriptors());
   HEC_TRY(stream->start_timer());
@@ -65,6 +52,14 @@ RdmaStream::RdmaStream(Side side, RdmaEvents events, RdmaId id, Poller ready, Wa
       leftover_(std::move(leftover)),
       timer_(std::move(timer)),
       send_(0, 0) {}
+
+Result<void> RdmaStream::ask_device() {
+  ibv_device_attr can{};
+  if (int error = ibv_query_device(id_->verbs, &can)) return Error{ErrorCode::kSystem, error, "asking the RDMA device"};
+  const int most = side_ == Side::kReads ? can.max_qp_init_rd_atom : can.max_qp_rd_atom;
+  reads_at_once_ = static_cast<uint8_t>(std::clamp(most, 0, kReadsAtOnce));
+  return {};
+}
 
 Result<void> RdmaStream::create_queues() {
   ibv_context* device = id_->verbs;
@@ -89,25 +84,12 @@ Result<void> RdmaStream::create_queues() {
   return {};
 }
 
-Result<void> RdmaStream::watch_descriptors() {
-  HEC_TRY(ready_.add(completions_->fd, EPOLLIN, kDeviceToken));
-  HEC_TRY(ready_.add(events_->fd, EPOLLIN, kConnectionToken));
-  HEC_TRY(ready_.add(timer_.get(), EPOLLIN, kTimerToken));
-  return ready_.add(leftover_.fd(), EPOLLIN, kLeftoverToken);
-}
-
-Result<void> RdmaStream::start_timer() {
-  itimerspec every{{kProbeSeconds, 0}, {kProbeSeconds, 0}};
-  if (timerfd_settime(timer_.get(), 0, &every, nullptr) != 0) return system_error("timerfd_settime");
-  return {};
-}
-
 rdma_conn_param RdmaStream::parameters() const {
   rdma_conn_param parameters{};
   parameters.private_data = offer_.data();
   parameters.private_data_len = offer_.size();
-  parameters.initiator_depth = side_ == Side::kReads ? kReadsAtOnce : 0;
-  parameters.responder_resources = side_ == Side::kIsRead ? kReadsAtOnce : 0;
+  parameters.initiator_depth = side_ == Side::kReads ? reads_at_once_ : uint8_t{0};
+  parameters.responder_resources = side_ == Side::kIsRead ? reads_at_once_ : uint8_t{0};
   parameters.retry_count = 7;
   parameters.rnr_retry_count = 7;  // for ever: a peer that keeps no receives posted only holds up itself
   return parameters;
@@ -192,17 +174,7 @@ IoResult RdmaStream::send(std::span<const iovec> pieces) {
       from_at += part;
       if (from_at == from->iov_len) ++from, from_at = 0;
     }
-    ibv_sge bytes{reinterpret_cast<uint64_t>(copy_.data() + place.offset), place.bytes, copy_.registration->lkey};
-    ibv_send_wr request{};
-    request.wr_id = number_of(Work::kPost);
-    request.sg_list = &bytes;
-    request.num_sge = 1;
-    request.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
-    request.imm_data = htonl(wire::encode_ring_note({wire::RingNote::Kind::kArrived, place.bytes}));
-    request.wr.rdma = {peer_.address + place.offset, peer_.key};
-    post(request);
-    send_.posted(place.bytes);
-    ++posts_;
+    post_message(place);
     sent += place.bytes;
     left -= place.bytes;
   }
@@ -210,6 +182,20 @@ IoResult RdmaStream::send(std::span<const iovec> pieces) {
   if (left == 0) mark_leftover(receive_.readable().bytes > 0 || !done_.empty());
   if (sent > 0) return {IoResult::Kind::kBytes, sent};
   return {closed_ ? IoResult::Kind::kClosed : IoResult::Kind::kWouldBlock, 0};
+}
+
+void RdmaStream::post_message(RingPlace place) {
+  ibv_sge bytes{reinterpret_cast<uint64_t>(copy_.data() + place.offset), place.bytes, copy_.registration->lkey};
+  ibv_send_wr request{};
+  request.wr_id = number_of(Work::kPost);
+  request.sg_list = &bytes;
+  request.num_sge = 1;
+  request.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+  request.imm_data = htonl(wire::encode_ring_note({wire::RingNote::Kind::kArrived, place.bytes}));
+  request.wr.rdma = {peer_.address + place.offset, peer_.key};
+  post(request);
+  send_.posted(place.bytes);
+  ++posts_;
 }
 
 RingPlace RdmaStream::room_for(size_t wanted) {
@@ -305,70 +291,6 @@ void RdmaStream::handle_note(const ibv_wc& done) {
   if (good) return;
   event_log().info("RDMA connection closed: the peer broke the protocol of its ring");
   closed_ = true;
-}
-
-// Nothing is there. Makes sure that fd() tells of what comes, and looks at what comes seldom.
-void RdmaStream::settle() {
-  if (event_due_) take_device_event();
-  const int64_t now = monotonic_ns();
-  if (now - looked_ns_ < kLookEveryNs) return;
-  looked_ns_ = now;
-  look_at_descriptors();
-}
-
-void RdmaStream::take_device_event() {
-  event_due_ = false;
-  ibv_cq* queue = nullptr;
-  void* context = nullptr;
-  // None yet: the device is between a completion and its event. The event makes fd() ready, and is taken later.
-  if (ibv_get_cq_event(completions_.get(), &queue, &context) != 0) return;
-  ibv_ack_cq_events(queue, 1);
-  if (ibv_req_notify_cq(queue_.get(), 0) != 0) closed_ = true;
-  poll_device();  // what was finished before it was asked to notify
-}
-
-void RdmaStream::look_at_descriptors() {
-  std::array<epoll_event, 4> events;
-  const size_t count = ready_.wait(events, 0);
-  for (size_t i = 0; i < count; ++i) {
-    switch (events[i].data.u64) {
-      case kDeviceToken:
-        take_device_event();
-        break;
-      case kConnectionToken:
-        handle_connection_events();
-        break;
-      case kTimerToken:
-        probe_peer();
-        break;
-      default:
-        break;
-    }
-  }
-}
-
-void RdmaStream::handle_connection_events() {
-  rdma_cm_event* event = nullptr;
-  while (rdma_get_cm_event(events_.get(), &event) == 0) {
-    const rdma_cm_event_type type = event->event;
-    rdma_ack_cm_event(event);
-    if (type == RDMA_CM_EVENT_ESTABLISHED || type == RDMA_CM_EVENT_ADDR_CHANGE) continue;
-    poll_device();  // what the peer said before it hung up
-    closed_ = true;
-  }
-}
-
-// An empty write: the peer's device answers it, its programs do not notice.
-void RdmaStream::probe_peer() {
-  uint64_t times;
-  [[maybe_unused]] ssize_t got = ::read(timer_.get(), &times, sizeof times);
-  if (probing_ || closed_) return;
-  ibv_send_wr probe{};
-  probe.wr_id = number_of(Work::kProbe);
-  probe.opcode = IBV_WR_RDMA_WRITE;
-  probe.wr.rdma = {peer_.address, peer_.key};
-  post(probe);
-  probing_ = true;
 }
 
 Result<std::span<std::byte>> RdmaStream::local_memory(size_t bytes) {

@@ -31,6 +31,8 @@ class RdmaStream final : public Stream, public DirectReader, public MemoryExpose
   rdma_cm_id* id() const { return id_.get(); }
   // For rdma_connect or rdma_accept; valid as long as the stream.
   rdma_conn_param parameters() const;
+  // Held until the stream ends: so its maker can count those that live.
+  void hold(std::shared_ptr<const void> ticket) { ticket_ = std::move(ticket); }
   // What the other side offers; before the first send.
   Result<void> set_peer(const wire::RingOffer& offer);
 
@@ -52,7 +54,12 @@ class RdmaStream final : public Stream, public DirectReader, public MemoryExpose
   static constexpr uint32_t kRingBytes = 512 * 1024;
   static constexpr uint32_t kRingMessages = 512;
 
+  // What a completion is of: the upper half of its number; the lower is a tag.
+  enum class Work : uint32_t { kPost = 1, kNote, kProbe, kRead, kReceive };
+  static constexpr uint64_t number_of(Work work, uint32_t tag = 0) { return static_cast<uint64_t>(work) << 32 | tag; }
+
   RdmaStream(Side side, RdmaEvents events, RdmaId id, Poller ready, WakeFlag leftover, OwnedFd timer);
+  Result<void> ask_device();
   Result<void> create_queues();
   Result<void> watch_descriptors();
   Result<void> start_timer();
@@ -67,12 +74,15 @@ class RdmaStream final : public Stream, public DirectReader, public MemoryExpose
   RingPlace room_for(size_t wanted);
   size_t copy_out(std::span<std::byte> into);
   void tell_what_was_read();
+  void post_message(RingPlace place);
   void post(ibv_send_wr& request);
   void probe_peer();
   void mark_leftover(bool something);
   void wait_for_posts();
 
   const Side side_;
+  uint8_t reads_at_once_ = 0;
+  std::shared_ptr<const void> ticket_;
   RdmaEvents events_;
   RdmaId id_;
   RdmaDomain domain_;

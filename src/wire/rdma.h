@@ -29,7 +29,7 @@ namespace hecaton::wire {
 inline constexpr uint16_t kRdmaVersion = 1;
 inline constexpr size_t kRingOfferBytes = 32;
 inline constexpr uint32_t kLeastRingBytes = 64 * 1024;
-inline constexpr uint32_t kMostRingBytes = 4 * 1024 * 1024;
+inline constexpr uint32_t kMostRingBytes = 1024 * 1024;
 inline constexpr uint32_t kLeastRingMessages = 64;
 inline constexpr uint32_t kMostRingMessages = 4096;
 
