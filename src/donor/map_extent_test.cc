@@ -86,6 +86,7 @@ TEST_F(MapExtentTest, MapsAnExtentOnceHoweverOftenItIsAsked) {
   Reply first = peer->ask(map_frame(0)), second = peer->ask(map_frame(0));
   EXPECT_EQ(first.body, second.body);
   EXPECT_EQ(exposer.live, 2u);
+  EXPECT_EQ(exposer.exposed.size(), 2u);
 }
 
 TEST_F(MapExtentTest, WhatIsExposedEndsWithTheRegionOrTheConnection) {

@@ -298,11 +298,15 @@ TEST(RegionPin, CountsTheWholeExtentAndGivesBackWhatIsNotThereAtItsEnd) {
     EXPECT_EQ(region->used_pages(), kPagesPerExtent);
     EXPECT_FALSE(region->pin(ExtentNumber(1)));
     EXPECT_TRUE(region->store(std::span(writes + 1, 1)));  // the one page beside it
+    Bytes more = content_of(PageNumber(9), 1);
+    PageWrite within = write_of(more, PageNumber(9), 1);
+    EXPECT_TRUE(region->store(std::span(&within, 1)));
+    EXPECT_EQ(region->used_pages(), kPagesPerExtent + 1);
     touched = pin->bytes().data() + 4 * kPageBytes;
     *touched = std::byte{1};  // as registering it does
   }
   EXPECT_FALSE(is_in_memory(touched));
-  EXPECT_EQ(region->used_pages(), 2u);
+  EXPECT_EQ(region->used_pages(), 3u);
   StripeSet stripes;
   stripes.add(kept);
   Region::View view(*region, stripes);
