@@ -103,8 +103,14 @@ Result<void> RdmaStream::set_peer(const wire::RingOffer& offer) {
 }
 
 RdmaStream::~RdmaStream() {
+  if (queue_pair_) finish_sending();
+}
+
+// There is no end of one direction alone. The peer finds what was sent before it finds the end.
+bool RdmaStream::finish_sending() {
   if (posts_ > 0 && !closed_) wait_for_posts();
-  if (queue_pair_) rdma_disconnect(id_.get());
+  rdma_disconnect(id_.get());
+  return !closed_;
 }
 
 // The last words of a connection, a refusal say, are still on their way when their sender lets go of it.

@@ -40,7 +40,7 @@ class RdmaStream final : public Stream, public DirectReader, public MemoryExpose
   IoResult send(std::span<const iovec> pieces) override;
   int fd() const override { return ready_.fd(); }
   short send_events() const override { return POLLIN; }
-  bool finish_sending() override { return !closed_; }
+  bool finish_sending() override;
   DirectReader* direct_reader() override { return side_ == Side::kReads ? this : nullptr; }
   MemoryExposer* memory_exposer() override { return side_ == Side::kIsRead ? this : nullptr; }
 
