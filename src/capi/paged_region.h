@@ -19,9 +19,9 @@ namespace hecaton {
 struct PagedRegionConfig {
   uint64_t bytes = 0;
   uint64_t local_bytes = 0;
-  std::vector<NodeUrl> nodes;    // empty: an embedded donor
-  bool insecure = false;         // nodes beyond this machine, unencrypted: the user has said that it may be so
-  uint64_t prefetch_pages = 64;  // 0: off
+  std::vector<NodeUrl> nodes;     // empty: an embedded donor
+  bool insecure = false;          // nodes beyond this machine, unencrypted: the user has said that it may be so
+  uint64_t prefetch_pages = 256;  // 0: off
   std::function<void(const LossReport&)> on_loss;  // default: say it and abort
 };
 
@@ -33,6 +33,7 @@ class PagedRegion {
   std::byte* data() const { return user_view_.data(); }
   size_t size() const { return user_view_.size(); }
   PagerStats stats() const { return pager_->stats(); }
+  const FaultTrace& last_demand() const { return pager_->last_demand(); }
   int memfd() const { return memfd_.get(); }
 
  private:

@@ -47,8 +47,9 @@ void print_summary(const nlohmann::json& stats, const std::string& accel, double
   row("fault time", fmt::format("p50 {} us, p90 {} us, p99 {} us, max {} us", latency(stats, "p50"),
                                 latency(stats, "p90"), latency(stats, "p99"), latency(stats, "max")));
   row("waits for eviction", fmt::format("{}", figure(stats, "faults_stalled")));
-  row("prefetched", fmt::format("{} pages, {} of them in windows that were used", figure(stats, "prefetched_pages"),
-                                figure(stats, "prefetch_used_pages")));
+  row("prefetched", fmt::format("{} pages, {} of them in windows that were used; late for {} faults; paused {} times",
+                                figure(stats, "prefetched_pages"), figure(stats, "prefetch_used_pages"),
+                                figure(stats, "prefetch_late_faults"), figure(stats, "prefetch_pauses")));
   row("evicted", fmt::format("{} pages: {} written back, {} zeros", figure(stats, "evicted_pages"),
                              figure(stats, "written_back_pages"), figure(stats, "zero_pages")));
   row("lost", fmt::format("{} pages", figure(stats, "lost_pages")));

@@ -17,7 +17,7 @@ struct RunOptions {
   std::string name;
   std::string mode = "auto";
   std::string accel = "auto";
-  uint64_t prefetch_pages = 64;
+  uint64_t prefetch_pages = 256;
   bool prefetch_adaptive = true;
   std::string qemu = "qemu-system-x86_64";
   std::string giantvm_qemu;

@@ -56,11 +56,12 @@ iovec piece(const void* first, size_t bytes) {
   return {const_cast<void*>(first), bytes};
 }
 
-// The pieces of a read reply: headers, then the present pages from where they lie, neighbours as one piece.
+// The pieces of a read reply, none of them initialized before it is used, for most replies are of one page: headers,
+// then the present pages from where they lie, neighbours as one piece.
 class ReadReply {
  public:
   void add(const wire::PageEntry& entry, const std::byte* bytes) {
-    entries_[count_++] = entry;
+    wire::encode_page_set_entry(entry, count_++, head_.data() + wire::kHeaderBytes);
     if (entry.state != wire::PageState::kPresent) return;
     page_bytes_ += kPageBytes;
     iovec& last = pieces_[used_ - 1];
@@ -76,7 +77,7 @@ class ReadReply {
     FrameHeader header{request.operation, Status::kOk, static_cast<uint32_t>(head_bytes + page_bytes_), request.region,
                        request.request_id};
     wire::encode_header(header, head_.data());
-    wire::encode_page_set_head(std::span(entries_.data(), count_), head_.data() + wire::kHeaderBytes);
+    wire::encode_page_set_count(count_, head_.data() + wire::kHeaderBytes);
     pieces_[0] = piece(head_.data(), wire::kHeaderBytes + head_bytes);
     out.send(std::span(pieces_.data(), used_));
   }
@@ -85,7 +86,6 @@ class ReadReply {
   size_t count_ = 0;
   size_t used_ = 1;  // piece 0 is the head
   size_t page_bytes_ = 0;
-  std::array<wire::PageEntry, wire::kMaxPagesPerFrame> entries_;
   std::array<iovec, wire::kMaxPagesPerFrame + 1> pieces_;
   std::array<std::byte, wire::kHeaderBytes + wire::page_set_head_bytes(wire::kMaxPagesPerFrame)> head_;
 };

@@ -1,5 +1,7 @@
 #include "donor/worker.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <new>
 
@@ -15,6 +17,9 @@ constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kLingerMs = 1000;
 // Receives in a row from one connection before the others get their turn.
 constexpr int kReceivesPerTurn = 8;
+// How long to look for the next request before sleeping, if requests have been coming that fast.
+constexpr int64_t kSpinNs = 200'000;
+constexpr uint64_t kSpinsPerPoll = 8;
 
 class StreamSink final : public ReplySink {
  public:
@@ -41,20 +46,20 @@ struct Worker::Connection {
   bool ending = false;  // our side is shut; input is thrown away until the peer closes, so that it gets our last reply
 };
 
-Result<std::unique_ptr<Worker>> Worker::start(DonorState& donor, WorkerLimits limits) {
+Result<std::unique_ptr<Worker>> Worker::start(WorkerLimits limits) {
   Poller poller = HEC_TRY(Poller::create());
   WakeFlag wake = HEC_TRY(WakeFlag::create());
   HEC_TRY(poller.add(wake.fd(), EPOLLIN, kWakeToken));
-  std::unique_ptr<Worker> worker(new Worker(donor, limits, std::move(poller), std::move(wake)));
+  std::unique_ptr<Worker> worker(new Worker(limits, std::move(poller), std::move(wake)));
   worker->thread_ = HEC_TRY(start_thread("donor-worker", [self = worker.get()] { self->run(); }));
   return worker;
 }
 
-Worker::Worker(DonorState& donor, WorkerLimits limits, Poller poller, WakeFlag wake)
-    : donor_(donor),
-      limits_(limits),
+Worker::Worker(WorkerLimits limits, Poller poller, WakeFlag wake)
+    : limits_(limits),
       poller_(std::move(poller)),
       wake_(std::move(wake)),
+      spin_(kSpinNs),
       scratch_(std::make_unique_for_overwrite<std::byte[]>(kScratchBytes)) {}
 
 Worker::~Worker() {
@@ -71,15 +76,25 @@ void Worker::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Worker::adopt(std::unique_ptr<Stream> stream) {
+void Worker::adopt(std::unique_ptr<Stream> stream, DonorState& donor) {
   ++connections_;
-  letters_.with([&](auto& letters) { letters.push_back(std::move(stream)); });
+  letters_.with([&](auto& letters) { letters.push_back({std::move(stream), &donor}); });
   wake_.raise();
 }
 
 void Worker::run() {
   while (!finished()) {
-    serve_events(poller_.wait(events_, wait_ms()));
+    size_t count = serve_hottest() ? 1 : 0;
+    if (count == 0) {
+      const bool spin = spin_.idle(monotonic_ns());
+      // While it spins, the poller is asked only now and then: what comes next is most likely the hottest's.
+      if (!spin || ++spins_ % kSpinsPerPoll == 0) {
+        count = poller_.wait(events_, spin ? 0 : wait_ms());
+        serve_events(count);
+        if (spin && count == 0) sched_yield();
+      }
+    }
+    if (count > 0) spin_.busy(monotonic_ns());
     if (deadlines_ && monotonic_ns() >= next_check_ns_) enforce_deadlines();
   }
   slots_.clear();  // their regions end on this thread, before the table does
@@ -96,6 +111,20 @@ int Worker::wait_ms() const {
   return static_cast<int>(std::max<int64_t>(0, (until - monotonic_ns() + kNsPerMs - 1) / kNsPerMs));
 }
 
+// Looks, without asking the poller, whether the connection that spoke last has more. True if it had.
+bool Worker::serve_hottest() {
+  if (hottest_ == kNone || !spin_.is_idle()) return false;
+  Connection* connection = slots_[hottest_].get();
+  if (!connection || connection->ending || !connection->session.wants_to_receive()) {
+    hottest_ = kNone;
+    return false;
+  }
+  const uint64_t frames = connection->session.frames();
+  serve(*connection, EPOLLIN);
+  connection = hottest_ == kNone ? nullptr : slots_[hottest_].get();
+  return !connection || connection->session.frames() != frames;
+}
+
 void Worker::serve_events(size_t count) {
   bool woken = false;
   for (bool demand : {true, false}) {
@@ -108,6 +137,7 @@ void Worker::serve_events(size_t count) {
       // An event of this round whose connection ended in it is gone with it: slots are filled again only below.
       Connection* connection = slots_[token - 1].get();
       if (!connection || (connection->session.role() == wire::Role::kDemand) != demand) continue;
+      hottest_ = connection->slot;
       serve(*connection, events_[i].events);
     }
   }
@@ -224,23 +254,23 @@ void Worker::enforce_deadlines() {
 void Worker::take_letters() {
   wake_.clear();
   bool stop = stop_asked_;
-  std::vector<std::unique_ptr<Stream>> streams;
-  letters_.with([&](auto& letters) { streams.swap(letters); });
-  for (auto& stream : streams) {
-    if (stop || !add(std::move(stream))) --connections_;
+  std::vector<Letter> taken;
+  letters_.with([&](auto& letters) { taken.swap(letters); });
+  for (Letter& letter : taken) {
+    if (stop || !add(std::move(letter))) --connections_;
   }
   if (stop && !stopping_) stop_serving();
 }
 
-bool Worker::add(std::unique_ptr<Stream> stream) {
+bool Worker::add(Letter letter) {
   if (free_slots_.empty()) {
     free_slots_.push_back(slots_.size());
     slots_.emplace_back();
   }
   size_t slot = free_slots_.back();
-  if (!poller_.add(stream->fd(), EPOLLIN, slot + 1).ok()) return false;
+  if (!poller_.add(letter.stream->fd(), EPOLLIN, slot + 1).ok()) return false;
   free_slots_.pop_back();
-  slots_[slot] = std::make_unique<Connection>(donor_, std::move(stream), slot);
+  slots_[slot] = std::make_unique<Connection>(*letter.donor, std::move(letter.stream), slot);
   set_deadline(*slots_[slot]);
   return true;
 }

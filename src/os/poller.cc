@@ -1,5 +1,6 @@
 #include "os/poller.h"
 
+#include <fcntl.h>
 #include <sys/eventfd.h>
 
 namespace hecaton {
@@ -7,6 +8,12 @@ namespace hecaton {
 Result<Poller> Poller::create() {
   OwnedFd fd(epoll_create1(EPOLL_CLOEXEC));
   if (!fd.valid()) return system_error("epoll_create1");
+  return Poller(std::move(fd));
+}
+
+Result<Poller> Poller::share() const {
+  OwnedFd fd(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!fd.valid()) return system_error("sharing an epoll descriptor");
   return Poller(std::move(fd));
 }
 
@@ -27,10 +34,16 @@ void Poller::remove(int fd) {
 }
 
 size_t Poller::wait(std::span<epoll_event> out, int timeout_ms) {
-  int count = epoll_wait(fd_.get(), out.data(), static_cast<int>(out.size()), timeout_ms);
+  return wait_ns(out, timeout_ms < 0 ? -1 : int64_t{timeout_ms} * 1'000'000);
+}
+
+size_t Poller::wait_ns(std::span<epoll_event> out, int64_t timeout_ns) {
+  const timespec timeout{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
+  const int most = static_cast<int>(out.size());
+  int count = epoll_pwait2(fd_.get(), out.data(), most, timeout_ns < 0 ? nullptr : &timeout, nullptr);
   // A process that was stopped and continued comes back with EINTR: what arrived meanwhile must be seen, or its sender
   // would seem to have been silent.
-  if (count < 0) count = epoll_wait(fd_.get(), out.data(), static_cast<int>(out.size()), 0);
+  if (count < 0) count = epoll_wait(fd_.get(), out.data(), most, 0);
   return count > 0 ? static_cast<size_t>(count) : 0;
 }
 

@@ -14,6 +14,8 @@ namespace hecaton {
 class Poller {
  public:
   static Result<Poller> create();
+  // The same set of descriptors: what is added here is waited for there.
+  Result<Poller> share() const;
 
   // Level-triggered; `events` are EPOLL* bits; `token` comes back with the event.
   Result<void> add(int fd, uint32_t events, uint64_t token);
@@ -23,6 +25,7 @@ class Poller {
   size_t wait(std::span<epoll_event> out, int timeout_ms);
   // Ready while any of its descriptors is.
   int fd() const { return fd_.get(); }
+  size_t wait_ns(std::span<epoll_event> out, int64_t timeout_ns);
 
  private:
   explicit Poller(OwnedFd fd) : fd_(std::move(fd)) {}

@@ -7,8 +7,12 @@ namespace hecaton {
 namespace {
 
 constexpr uint64_t kNudgeToken = UINT64_MAX;
+// While there is something to evict now and then, this thread looks by itself, so that the fault thread need not wake
+// it: waking a thread on an idle processor costs the waker more than serving a fault.
+constexpr int64_t kLookEveryNs = 200'000;
+constexpr int64_t kLookForNs = 20'000'000;
 // How long to wait before asking again for pages that were all in somebody's hands.
-constexpr int kAllBusyMs = 1;
+constexpr int64_t kAllBusyNs = 1'000'000;
 
 }  // namespace
 
@@ -16,7 +20,7 @@ Result<std::unique_ptr<EvictLoop>> EvictLoop::create(LoopContext context) {
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.write_back(i).fd(), EPOLLIN, i));
+  HEC_TRY(context.pool.watch_write_back(poller));
   return std::unique_ptr<EvictLoop>(new EvictLoop(context, std::move(poller), std::move(nudge)));
 }
 
@@ -28,22 +32,28 @@ EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
       nudge_(std::move(nudge)) {}
 
 bool EvictLoop::idle() const {
-  return !context_.state.budget.eviction_due() && !evictor_.more_discards() && evictor_.in_flight() == 0;
+  return !evictor_.due() && !evictor_.more_discards() && evictor_.in_flight() == 0;
 }
 
 void EvictLoop::run() {
+  int64_t last_work_ns = 0;
   while (!context_.ended()) {
-    if (idle()) {
+    if (!idle()) {
+      last_work_ns = monotonic_ns();
+    } else if (monotonic_ns() - last_work_ns < kLookForNs) {
+      read_replies(kLookEveryNs);
+    } else {
       nudge_.about_to_sleep();
       if (idle() && !context_.ended()) read_replies(-1);
       nudge_.awake();
     }
     bool started = start_batches();
+    if (started) let_others_run();
     if (watch_.owed() < Evictor::kDiscardsAtOnce) evictor_.send_discards();
     if (evictor_.in_flight() > 0 || watch_.owed() >= Evictor::kDiscardsAtOnce) {
       read_replies(started ? 0 : -1);
-    } else if (!started && context_.state.budget.eviction_due()) {
-      read_replies(kAllBusyMs);
+    } else if (!started && evictor_.due()) {
+      read_replies(kAllBusyNs);
     }
   }
 }
@@ -66,9 +76,9 @@ bool EvictLoop::start_batches() {
   return false;
 }
 
-void EvictLoop::read_replies(int timeout_ms) {
-  if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
-  size_t count = poller_.wait(events_, timeout_ms);
+void EvictLoop::read_replies(int64_t timeout_ns) {
+  if (timeout_ns < 0 && watch_.any_owed()) timeout_ns = int64_t{SilenceWatch::kCheckMs} * 1'000'000;
+  size_t count = poller_.wait_ns(events_, timeout_ns);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
     const uint64_t donor = events_[i].data.u64;
     if (donor == kNudgeToken) {
@@ -102,6 +112,10 @@ void EvictLoop::send_discard(ExtentNumber extent, std::span<const PageRun> runs)
   watch_.asked(*donor, monotonic_ns());
   Result<void> sent = context_.pool.write_back(*donor).send_discard(kDiscardId, runs);
   if (!sent.ok()) context_.donor_lost(*donor, sent.error());
+}
+
+void EvictLoop::let_others_run() {
+  sched_yield();
 }
 
 void EvictLoop::wake_fault_thread() {

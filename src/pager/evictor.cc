@@ -1,8 +1,10 @@
 #include "pager/evictor.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace hecaton {
+namespace {
 
 bool is_zero_page(const std::byte* page) {
   // The first bytes decide nearly always; then the page is compared with itself, shifted by one word.
@@ -11,73 +13,114 @@ bool is_zero_page(const std::byte* page) {
   return first == 0 && std::memcmp(page, page + sizeof first, kPageBytes - sizeof first) == 0;
 }
 
+constexpr uint64_t kPagesPerCalmPunch = 32;
+
+}  // namespace
+
 Evictor::Evictor(PagerState& state, EvictionBackend& backend)
-    : state_(state), backend_(backend), policy_(state.table), batches_(kDepth) {
-  entries_.reserve(ClockPolicy::kMaxRun);
-  pieces_.reserve(ClockPolicy::kMaxRun);
-  runs_.reserve(ClockPolicy::kMaxRun);
+    : state_(state), backend_(backend), policy_(state.table, state.budget.limit()), batches_(kDepth) {
+  entries_.reserve(EvictionPolicy::kMaxRun);
+  pieces_.reserve(EvictionPolicy::kMaxRun);
+  runs_.reserve(EvictionPolicy::kMaxRun);
 }
 
-template <typename Use>
-void Evictor::for_each_stretch(const Batch& batch, Use use) {
-  for (uint64_t i = 0; i < batch.run.count;) {
-    uint64_t end = i;
-    while (end < batch.run.count && batch.items[end].mine) ++end;
-    if (end > i) use(PageRun{page_of(batch, i), end - i}, i);
-    i = end + 1;
-  }
+bool Evictor::eviction_wanted() const {
+  const Budget& budget = state_.budget;
+  if (leaving_pages_ == 0) return budget.eviction_due();
+  return budget.resident() > budget.limit() - budget.reserve() * 3 / 2 + leaving_pages_;
+}
+
+// Once the budget is all but used up, half a reserve of pages should be ready to leave.
+bool Evictor::cleaning_wanted() const {
+  const Budget& budget = state_.budget;
+  return budget.resident() > budget.limit() - std::min(budget.limit(), 2 * budget.reserve()) &&
+         ready_pages_ + cleaning_pages_ < budget.reserve() / 2 && ready_runs_ + in_flight_ < kMostReady;
+}
+
+PageRun Evictor::next_run(Purpose purpose) {
+  if (purpose == Purpose::kWriteBack || ready_runs_ == 0) return policy_.next_victims();
+  const Ready oldest = ready_[first_ready_];
+  first_ready_ = (first_ready_ + 1) % kMostReady;
+  --ready_runs_;
+  ready_pages_ -= oldest.pages;
+  return oldest.run;
+}
+
+void Evictor::make_ready(const Batch& batch) {
+  if (batch.candidates == 0) return;
+  HEC_CHECK(ready_runs_ < kMostReady);
+  ready_[(first_ready_ + ready_runs_++) % kMostReady] = {batch.run, batch.candidates};
+  ready_pages_ += batch.candidates;
 }
 
 Evictor::Started Evictor::start() {
-  const Budget& budget = state_.budget;
-  bool wanted = in_flight_ > 0 ? budget.resident() > budget.limit() - budget.reserve() * 3 / 2 + pages_in_flight_
-                               : budget.eviction_due();
-  if (!wanted || in_flight_ == kDepth) return Started::kNotDue;
+  if (in_flight_ == kDepth || !due()) return Started::kNotDue;
   uint64_t index = 0;
   while (batches_[index].used) ++index;
   Batch& batch = batches_[index];
-  batch.run = policy_.next_victims();
+  batch.purpose = eviction_wanted() ? Purpose::kEvict : Purpose::kWriteBack;
+  batch.run = next_run(batch.purpose);
   if (batch.run.count == 0) return Started::kAllBusy;
-  if (!take_pages(batch)) return Started::kTryAgain;
+  if (!take_pages(batch)) {
+    if (batch.purpose == Purpose::kEvict) return Started::kTryAgain;
+    make_ready(batch);  // nothing of it needs to be written back
+    return Started::kYes;
+  }
   if (!protect_pages(batch)) {
     give_up(batch);
     return Started::kTryAgain;
   }
   batch.used = true;
   ++in_flight_;
-  pages_in_flight_ += batch.pages;
+  (batch.purpose == Purpose::kEvict ? leaving_pages_ : cleaning_pages_) += batch.pages;
   if (!send(batch, index)) complete(batch);
   return Started::kYes;
 }
 
 bool Evictor::take_pages(Batch& batch) {
   batch.pages = 0;
+  batch.candidates = 0;
   for (uint64_t i = 0; i < batch.run.count; ++i) {
-    std::optional<PageTable::Leave> leave = state_.table.begin_leave(page_of(batch, i));
-    batch.items[i] = Item{leave.value_or(PageTable::Leave{}), leave.has_value(), false, false};
-    if (leave) ++batch.pages;
-    if (leave && leave->trigger) state_.wasted_triggers.fetch_add(1);
+    const PageNumber page = page_of(batch, i);
+    batch.items[i] = Item{};
+    const PageStatus status = state_.table.get(page);
+    // A run that was ready for a while may have pages that were used since: they stay.
+    if (status.referenced || status.busy || !status.resident()) continue;
+    ++batch.candidates;
+    if (batch.purpose == Purpose::kWriteBack && status.state != PageState::kDirty) continue;
+    std::optional<PageTable::Leave> leave = state_.table.begin_leave(page);
+    if (!leave) continue;
+    batch.items[i] = Item{*leave, true, true, false, false};
+    ++batch.pages;
+    if (leave->trigger) state_.wasted_triggers.fetch_add(1);
   }
   return batch.pages > 0;
 }
 
 // False if the kernel wants an event to be read first, or the guest is gone.
 bool Evictor::protect_pages(Batch& batch) {
-  bool done = true;
-  for_each_stretch(
-      batch, [&](PageRun run, uint64_t) { done = done && state_.memory.protect(run) == InstallOutcome::kInstalled; });
-  if (!done) return false;
-  for_each_stretch(batch, [&](PageRun run, uint64_t) {
-    for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
-  });
+  uint64_t first = batch.run.count, end = 0;
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    if (!batch.items[i].mine || !batch.items[i].leave.dirty) continue;
+    first = std::min(first, i);
+    end = i + 1;
+  }
+  // One call from the first dirty page to the last. What lies between and is not ours is protected in vain, and
+  // harmlessly: a write to it un-protects it. A clean page is protected already, or not mapped at all.
+  if (first < end && state_.memory.protect({page_of(batch, first), end - first}) != InstallOutcome::kInstalled) {
+    return false;
+  }
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    if (batch.items[i].mine) state_.table.release(page_of(batch, i));
+  }
   return true;
 }
 
 void Evictor::give_up(Batch& batch) {
   // Some pages may be protected already. That is harmless: a write to a protected Dirty page un-protects it.
-  for_each_stretch(batch, [&](PageRun run, uint64_t first) {
-    for (uint64_t i = 0; i < run.count; ++i) state_.table.cancel_leave(run.first + i, batch.items[first + i].leave);
-  });
+  for (uint64_t i = 0; i < batch.run.count; ++i) {
+    if (batch.items[i].mine) state_.table.cancel_leave(page_of(batch, i), batch.items[i].leave);
+  }
 }
 
 // True if an answer will come.
@@ -134,37 +177,80 @@ Result<void> Evictor::on_write_reply(uint64_t index, wire::Status status, std::s
 void Evictor::complete(Batch& batch) {
   for (uint64_t i = 0; i < batch.run.count; ++i) {
     Item& item = batch.items[i];
-    if (!item.mine) continue;
-    const PageNumber page = page_of(batch, i);
-    const uint32_t version = item.leave.version;
-    if (item.rejected) {
-      // Torn by a write that took the page back, or damaged on the way: either way the newest bytes are here.
-      state_.table.keep_dirty(page, version);
-      item.mine = false;
-    } else if (item.zero) {
-      item.mine = state_.table.commit_absent(page, version);
-      if (item.mine) state_.counters.zeroed.add();
-      if (item.mine && state_.table.get(page).held) state_.mark_discards(page);
-    } else {
-      item.mine = state_.table.commit_remote(page, version);
-      if (item.mine) state_.remote_pages.fetch_add(1);
-      if (item.mine && item.leave.dirty) state_.counters.written_back.add();
-    }
+    if (item.mine) item.mine = commit(batch.purpose, item, page_of(batch, i));
   }
-  for_each_stretch(batch, [&](PageRun run, uint64_t) { punch_committed(run); });
+  if (batch.purpose == Purpose::kEvict) {
+    free_committed(batch);
+  } else {
+    make_ready(batch);
+  }
   free_reread_holes(batch);
   batch.used = false;
   --in_flight_;
-  pages_in_flight_ -= batch.pages;
+  (batch.purpose == Purpose::kEvict ? leaving_pages_ : cleaning_pages_) -= batch.pages;
   if (state_.fault_stalled.exchange(false)) backend_.wake_fault_thread();
 }
 
+// False: the page stays as it is now; it was taken back, or its bytes are still only here.
+bool Evictor::commit(Purpose purpose, const Item& item, PageNumber page) {
+  const uint32_t version = item.leave.version;
+  // Torn by a write that took the page back, or damaged on the way: either way the newest bytes are here.
+  if (item.rejected) return state_.table.keep_dirty(page, version, true) && false;
+  if (purpose == Purpose::kWriteBack) {
+    if (item.zero) {  // not sent: it becomes Absent when it leaves
+      return state_.table.keep_dirty(page, version, false);
+    }
+    if (!state_.table.commit_clean(page, version)) return false;
+    state_.counters.written_back.add();
+    return true;
+  }
+  if (item.zero) {
+    if (!state_.table.commit_absent(page, version)) return false;
+    state_.counters.zeroed.add();
+    if (state_.table.get(page).held) state_.mark_discards(page);
+    return true;
+  }
+  if (!state_.table.commit_remote(page, version)) return false;
+  state_.remote_pages.fetch_add(1);
+  if (item.leave.dirty) state_.counters.written_back.add();
+  return true;
+}
+
+// Each stretch of committed pages and gaps is freed with one call; unless budget is short, in calls so short that a
+// donor on this machine, or the guest, gets the processor in between.
+void Evictor::free_committed(Batch& batch) {
+  const bool urgent = state_.budget.resident() > state_.budget.limit() - state_.budget.reserve() / 2;
+  const uint64_t most = urgent ? EvictionPolicy::kMaxRun : kPagesPerCalmPunch;
+  for (uint64_t i = 0; i < batch.run.count;) {
+    if (!batch.items[i].mine) {
+      ++i;
+      continue;
+    }
+    uint64_t end = i + 1, stop = i + 1, pages = 1;  // `end`: after the last committed page of the stretch
+    for (; stop < batch.run.count && pages < most; ++stop) {
+      const bool mine = batch.items[stop].mine;
+      if (!mine && !state_.table.begin_gap(page_of(batch, stop))) break;
+      if (mine) end = stop + 1;
+      pages += mine;
+    }
+    for (uint64_t gap = end; gap < stop; ++gap) state_.table.release(page_of(batch, gap));
+    punch_stretch(batch, i, end);
+    if (!urgent) backend_.let_others_run();
+    i = std::max(end, stop);
+  }
+}
+
 // The pages are Remote or Absent in the table, and busy: nobody can put them in place before they are punched.
-void Evictor::punch_committed(PageRun run) {
+void Evictor::punch_stretch(const Batch& batch, uint64_t first, uint64_t end) {
+  const PageRun run{page_of(batch, first), end - first};
+  uint64_t freed = 0;
   HEC_CHECK(state_.memory.punch(run).ok());
-  for (PageNumber page = run.first; page < run.end(); ++page) state_.table.release(page);
-  state_.budget.give(run.count);
-  state_.counters.evicted.add(run.count);
+  for (uint64_t i = first; i < end; ++i) {
+    state_.table.release(page_of(batch, i));
+    freed += batch.items[i].mine;
+  }
+  state_.budget.give(freed);
+  state_.counters.evicted.add(freed);
   state_.memory.wake(run);
 }
 
@@ -173,7 +259,7 @@ void Evictor::punch_committed(PageRun run) {
 void Evictor::free_reread_holes(const Batch& batch) {
   for (uint64_t i = 0; i < batch.run.count; ++i) {
     const PageNumber page = page_of(batch, i);
-    if (batch.items[i].mine || !state_.table.begin_absent(page)) continue;
+    if (!batch.items[i].begun || batch.items[i].mine || !state_.table.begin_absent(page)) continue;
     HEC_CHECK(state_.memory.punch({page, 1}).ok());
     state_.table.release(page);
   }

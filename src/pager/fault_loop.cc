@@ -11,9 +11,11 @@ namespace {
 
 constexpr uint64_t kUffdToken = UINT64_MAX;
 constexpr uint64_t kNudgeToken = UINT64_MAX - 1;
-// How long to look for more work before sleeping. Waking a sleeping thread on an idle processor costs several times as
-// much as serving a fault, so a little is spent on not falling asleep between two faults of a burst.
-constexpr int64_t kSpinNs = 50'000;
+// How long to look for the next fault, or for an answer, before sleeping, if they have been coming that fast.
+constexpr int64_t kFaultSpinNs = 50'000;
+constexpr int64_t kWireSpinNs = 200'000;
+constexpr uint64_t kRoundsPerSilenceCheck = 64;
+constexpr uint64_t kRoundsPerYield = 8;
 // Between tries of what could not be done for longer than that: memory is short, or a donor's answer is awaited.
 constexpr int kSoonMs = 1;
 
@@ -50,31 +52,42 @@ FaultLoop::FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress
       prefetch_(prefetch),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
-      watch_(context.pool.donors()) {
+      watch_(context.pool.donors()),
+      fault_spin_(kFaultSpinNs),
+      wire_spin_(kWireSpinNs) {
   waiting_donors_.reserve(context.pool.donors());
 }
 
 void FaultLoop::run() {
-  int64_t idle_since = 0;
-  while (!context_.ended()) {
-    bool worked = read_faults();
-    worked = read_replies() || worked;
-    context_.check_silence(watch_);
+  for (uint64_t round = 0; !context_.ended(); ++round) {
+    // Now and then while there is work, too: other donors may answer, and this one not.
+    if (round % kRoundsPerSilenceCheck == 0) context_.check_silence(watch_);
+    const bool on_the_wire = watch_.any_owed();
+    // While an answer is awaited it comes before new faults, which are looked for less often.
+    bool worked = on_the_wire && read_replies();
+    if (worked && !watch_.any_owed()) {
+      // The thread whose page has just come may wait for this very processor: it goes first, the rest can wait.
+      sched_yield();
+    }
+    if (worked || !on_the_wire || round % kRoundsPerYield == 0) worked = read_faults() || worked;
     bool soon = server_.retry_deferred();
-    if (worked) {
-      idle_since = 0;
-      continue;
-    }
-    int64_t now = monotonic_ns();
-    if (idle_since == 0) idle_since = now;
-    if (now - idle_since < kSpinNs) {
-      // Mostly another thread is between a change of state and its kernel call, and nearly done.
-      if (soon) sched_yield();
-      continue;
-    }
+    if (worked || spin(round)) continue;
+    context_.check_silence(watch_);
     sleep(soon ? kSoonMs : -1);
-    if (!soon) idle_since = 0;
   }
+}
+
+// There was nothing to do. True: look again at once.
+bool FaultLoop::spin(uint64_t round) {
+  const bool on_the_wire = watch_.any_owed();
+  // Who is to act next may wait for this very processor: the thread that will fault, the holder of a busy page, or a
+  // donor on this machine. The last of them only rarely, and yielding costs as much as a look at the socket.
+  if (on_the_wire && round % kRoundsPerYield != 0) return true;
+  const int64_t now = monotonic_ns();
+  if (!on_the_wire) neighbour_.settle(now);
+  if (!(on_the_wire ? wire_spin_ : fault_spin_).idle(now)) return false;
+  sched_yield();
+  return true;
 }
 
 bool FaultLoop::read_faults() {
@@ -82,8 +95,10 @@ bool FaultLoop::read_faults() {
   Result<size_t> count = uffd_.read_events(events);
   if (!count.ok() || *count == 0) return false;
   const int64_t now = monotonic_ns();
+  fault_spin_.busy(now);
   for (size_t i = 0; i < *count; ++i) {
     const FaultEvent& event = events[i];
+    neighbour_.saw(event.thread_id);
     const PageNumber page((event.address - base_.value) / kPageBytes);
     if (event.kind == FaultEvent::Kind::kOther || page.value >= context_.state.table.pages()) continue;
     if (event.kind == FaultEvent::Kind::kRemove) {
@@ -105,9 +120,12 @@ bool FaultLoop::read_replies() {
   for (size_t i = 0; i < waiting_donors_.size();) {
     const size_t donor = waiting_donors_[i];
     auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
-      if (!watch_.answered(donor, monotonic_ns())) {
+      const int64_t now = monotonic_ns();
+      if (!watch_.answered(donor, now)) {
         return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
       }
+      wire_spin_.busy(now);
+      FaultTrace::mark(context_.state.counters.last_demand.answered, now);
       return server_.on_read_reply(header.request_id, header.status, body);
     };
     Result<size_t> frames = context_.pool.demand(donor).receive(take);
@@ -152,7 +170,9 @@ bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
     context_.donor_lost(*donor, sent.error());
     return false;
   }
-  watch_.asked(*donor, monotonic_ns());
+  const int64_t now = monotonic_ns();
+  FaultTrace::mark(context_.state.counters.last_demand.sent, now);
+  watch_.asked(*donor, now);
   if (watch_.owed_by(*donor) == 1 &&
       std::find(waiting_donors_.begin(), waiting_donors_.end(), *donor) == waiting_donors_.end()) {
     waiting_donors_.push_back(*donor);

@@ -38,7 +38,7 @@ FaultServer::Outcome FaultServer::try_serve(const Fault& fault) {
     case PageState::kRemote:
       return fetch(fault);
     case PageState::kFetching:
-      return Outcome::kDone;
+      return leave_to_fetcher(fault);
     case PageState::kClean:
     case PageState::kDirty:
     case PageState::kLeaving:
@@ -70,7 +70,7 @@ FaultServer::Outcome FaultServer::fill_with_zeros(const Fault& fault) {
   }
   state_.table.finish_fetch(fault.page, PageTable::Arrival::kDirty);
   state_.counters.faults_zero.add();
-  finish(fault);
+  finish(fault, monotonic_ns());
   return Outcome::kDone;
 }
 
@@ -86,10 +86,23 @@ FaultServer::Outcome FaultServer::fetch(const Fault& fault) {
   uint32_t index = free_slots_.back();
   free_slots_.pop_back();
   slots_[index] = Slot{fault, 1, true};
+  FaultTrace::mark(state_.counters.last_demand.read, fault.since_ns);
+  FaultTrace::mark(state_.counters.last_demand.decided, monotonic_ns());
   // A lost donor leaves the page Fetching and its thread asleep: the guest is being stopped, and reads nothing wrong.
   if (!backend_.start_read(fault.page, index)) return Outcome::kDone;
   // Only now, with the demand read on its way, is there time to think ahead.
-  if (auto window = prefetcher_.on_fault(fault.page)) backend_.prefetch(*window);
+  prefetcher_.on_fault(fault.page);
+  fetch_ahead();
+  return Outcome::kDone;
+}
+
+// The order matters: see PagerState::fetch_waits.
+FaultServer::Outcome FaultServer::leave_to_fetcher(const Fault& fault) {
+  state_.fetch_waits.fetch_add(1);
+  if (state_.table.get(fault.page).state != PageState::kFetching) return Outcome::kDefer;
+  if (!prefetcher_.on_late(fault.page)) return Outcome::kDone;
+  state_.counters.prefetch_late.add();
+  fetch_ahead();
   return Outcome::kDone;
 }
 
@@ -103,7 +116,7 @@ FaultServer::Outcome FaultServer::make_writable(const Fault& fault, PageStatus s
   if (outcome == InstallOutcome::kRetry) return Outcome::kDefer;
   if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
   state_.counters.faults_protect.add();
-  finish(fault);
+  finish(fault, monotonic_ns());
   return Outcome::kDone;
 }
 
@@ -119,15 +132,27 @@ FaultServer::Outcome FaultServer::map_resident(const Fault& fault, PageStatus st
   if (outcome == InstallOutcome::kAlreadyPresent) state_.memory.wake({fault.page, 1});
   if (status.state == PageState::kLeaving) state_.counters.taken_back.add();
   state_.counters.faults_minor.add();
-  finish(fault);
-  if (!status.trigger) return Outcome::kDone;
-  if (uint64_t wasted = state_.wasted_triggers.exchange(0)) prefetcher_.on_waste(wasted);
-  Prefetcher::Hit hit = prefetcher_.on_trigger(fault.page);
-  if (hit.next) backend_.prefetch(*hit.next);
-  for (PageNumber page = hit.used.first; page < hit.used.end(); ++page) {
-    if (state_.table.take_prefetched(page)) state_.counters.prefetch_used.add();
-  }
+  finish(fault, monotonic_ns());
+  if (status.trigger) count_used(fault.page);
   return Outcome::kDone;
+}
+
+void FaultServer::count_used(PageNumber trigger) {
+  std::optional<PrefetchWindow> used = prefetcher_.on_trigger(trigger);
+  fetch_ahead();
+  if (!used) return;
+  for (uint64_t i = 0; i < used->count; ++i) {
+    if (state_.table.take_prefetched(used->page(i))) state_.counters.prefetch_used.add();
+  }
+}
+
+// Asks for the windows that have become due, after learning from those that left untouched.
+void FaultServer::fetch_ahead() {
+  if (state_.wasted_triggers.load() > 0) prefetcher_.on_waste(state_.wasted_triggers.exchange(0));
+  while (std::optional<PrefetchWindow> window = prefetcher_.next_window()) backend_.prefetch(*window);
+  const bool paused = prefetcher_.paused();
+  if (paused && !state_.prefetch_paused.load()) state_.counters.prefetch_pauses.add();
+  state_.prefetch_paused.store(paused);
 }
 
 // The page is resident, but the event says that it is missing. Its thread faulted before the page was put in place, so
@@ -192,6 +217,8 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
   const Fault fault = slot.fault;
   uint64_t done = 0;
   InstallOutcome outcome = state_.memory.copy({fault.page, 1}, bytes, !fault.write, true, &done);
+  const int64_t installed_ns = monotonic_ns();
+  FaultTrace::mark(state_.counters.last_demand.installed, installed_ns);
   bool writable = fault.write;
   if (outcome == InstallOutcome::kAlreadyPresent && replace_foreign_page(fault, bytes)) {
     outcome = InstallOutcome::kInstalled;
@@ -213,7 +240,7 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
   }
   // After the wake, and yet in time: an event of the woken thread is read by this same thread, later.
   state_.table.finish_fetch(fault.page, writable ? PageTable::Arrival::kDirty : PageTable::Arrival::kClean);
-  finish(fault);
+  finish(fault, installed_ns);
 }
 
 // The page was discarded while its bytes were on their way: they are worth nothing any more.
@@ -237,8 +264,8 @@ bool FaultServer::replace_foreign_page(const Fault& fault, const std::byte* byte
   return outcome == InstallOutcome::kInstalled;
 }
 
-void FaultServer::finish(const Fault& fault) {
-  int64_t took_ns = monotonic_ns() - fault.since_ns;
+void FaultServer::finish(const Fault& fault, int64_t now_ns) {
+  int64_t took_ns = now_ns - fault.since_ns;
   state_.counters.fault_us.record(static_cast<uint64_t>(took_ns < 0 ? 0 : took_ns) / 1000);
 }
 

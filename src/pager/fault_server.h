@@ -2,7 +2,7 @@
 //
 //   Absent    a page of zeros, no traffic
 //   Remote    a demand read from the donor that has the page; the answer is checked, put in place, and wakes
-//   Fetching  nothing: whoever fetches it wakes
+//   Fetching  nothing: whoever fetches it wakes; a prefetch that comes late learns where the reader is
 //   Clean     a write: Dirty, then un-protect.  A first touch of a prefetched page: map it, and fetch further ahead
 //   Leaving   a write: take it back, no traffic
 //   resident and yet "missing": a late message; wake, change nothing (invariant 6)
@@ -71,13 +71,16 @@ class FaultServer {
   Outcome try_serve(const Fault& fault);
   Outcome fill_with_zeros(const Fault& fault);
   Outcome fetch(const Fault& fault);
+  Outcome leave_to_fetcher(const Fault& fault);
   Outcome make_writable(const Fault& fault, PageStatus status);
   Outcome map_resident(const Fault& fault, PageStatus status);
   Outcome settle_late(const Fault& fault);
+  void count_used(PageNumber trigger);
+  void fetch_ahead();
   void install(Slot& slot, uint32_t index, const std::byte* bytes);
   bool replace_foreign_page(const Fault& fault, const std::byte* bytes);
   const char* defect_of(const Slot& slot, const wire::PageSetView& pages) const;
-  void finish(const Fault& fault);
+  void finish(const Fault& fault, int64_t now_ns);
   Outcome refuse(const Fault& fault);
   void defer(const Fault& fault, Outcome outcome);
   void free_slot(uint32_t index);

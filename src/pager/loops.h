@@ -8,12 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "base/adaptive_spin.h"
 #include "base/guarded.h"
 #include "os/poller.h"
 #include "pager/evictor.h"
 #include "pager/fault_server.h"
 #include "pager/loss.h"
 #include "pager/prefetch_worker.h"
+#include "pager/vcpu_neighbour.h"
 #include "store/donor_pool.h"
 #include "store/silence_watch.h"
 
@@ -74,6 +76,7 @@ class FaultLoop final : public FaultBackend {
             PrefetchLoop& prefetch, Poller poller, Nudge nudge);
   bool read_faults();
   bool read_replies();
+  bool spin(uint64_t round);
   void sleep(int timeout_ms);
 
   LoopContext context_;
@@ -86,6 +89,8 @@ class FaultLoop final : public FaultBackend {
   Nudge nudge_;
   SilenceWatch watch_;
   std::vector<size_t> waiting_donors_;  // those that owe an answer
+  VcpuNeighbour neighbour_;
+  AdaptiveSpin fault_spin_, wire_spin_;  // for the next fault; for an answer
 };
 
 class EvictLoop final : public EvictionBackend {
@@ -99,11 +104,12 @@ class EvictLoop final : public EvictionBackend {
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
   void wake_fault_thread() override;
+  void let_others_run() override;
 
  private:
   EvictLoop(LoopContext context, Poller poller, Nudge nudge);
   bool start_batches();
-  void read_replies(int timeout_ms);
+  void read_replies(int64_t timeout_ns);
   bool idle() const;
 
   static constexpr uint64_t kDiscardId = UINT64_MAX;
@@ -124,9 +130,14 @@ class PrefetchLoop final : public PrefetchBackend {
   // From the fault thread; a window that finds no place in the queue is dropped.
   void offer(const PrefetchWindow& window);
 
-  void set_fault_nudge(Nudge* nudge) { fault_nudge_ = nudge; }
+  void set_nudges(Nudge* fault, Nudge* evict) {
+    fault_nudge_ = fault;
+    evict_nudge_ = evict;
+  }
+  size_t donor_of(ExtentNumber extent) override;
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
   void wake_fault_thread() override;
+  void wake_evictor() override;
 
  private:
   PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
@@ -144,6 +155,7 @@ class PrefetchLoop final : public PrefetchBackend {
   Poller poller_;
   Nudge nudge_;
   Nudge* fault_nudge_ = nullptr;
+  Nudge* evict_nudge_ = nullptr;
   Guarded<Queue> queue_;
   std::array<epoll_event, 64> events_;
 };

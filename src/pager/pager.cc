@@ -23,6 +23,13 @@ std::thread start_thread(const char* name, std::function<void()> body) {
   return thread;
 }
 
+// A window is at most what eviction keeps free, so that it need not wait for room; and an eighth of what may be
+// resident is ahead of its readers, so that no page leaves again before it is read.
+Prefetcher::Limits prefetch_limits(const PagerConfig& config, const PagerState& state) {
+  const uint64_t window = std::min(config.prefetch_pages, state.budget.reserve());
+  return {state.table.pages(), window, config.prefetch_adaptive, state.budget.limit() / 8};
+}
+
 }  // namespace
 
 // Members in the order that makes destruction right: loops go before what they use.
@@ -94,10 +101,10 @@ Result<void> Pager::attach(Userfaultfd uffd, RemoteAddress base, UffdFeatures fe
   LoopContext context{*impl.state, *impl.pool, impl.loss, impl.stop};
   impl.evict = HEC_TRY(EvictLoop::create(context));
   impl.prefetch = HEC_TRY(PrefetchLoop::create(context));
-  Prefetcher prefetcher(impl.state->table.pages(), impl.config.prefetch_pages, impl.config.prefetch_adaptive);
+  Prefetcher prefetcher(prefetch_limits(impl.config, *impl.state));
   impl.fault = HEC_TRY(FaultLoop::create(context, impl.uffd, base, prefetcher, *impl.evict, *impl.prefetch));
   impl.evict->set_fault_nudge(&impl.fault->nudge());
-  impl.prefetch->set_fault_nudge(&impl.fault->nudge());
+  impl.prefetch->set_nudges(&impl.fault->nudge(), &impl.evict->nudge());
   impl.threads.push_back(start_thread("hec-fault", [&impl] { impl.fault->run(); }));
   impl.threads.push_back(start_thread("hec-prefetch", [&impl] { impl.prefetch->run(); }));
   impl.threads.push_back(start_thread("hec-evict", [&impl] { impl.evict->run(); }));
@@ -114,13 +121,19 @@ void Pager::stop() {
   impl.threads.clear();
 }
 
+const FaultTrace& Pager::last_demand() const {
+  HEC_CHECK(impl_->state);
+  return impl_->state->counters.last_demand;
+}
+
 PagerStats Pager::stats() const {
   const Impl& impl = *impl_;
   PagerStats stats{};
   stats.guest_ram_bytes = impl.config.region_bytes;
   stats.local_limit_bytes = impl.config.local_bytes / kPageBytes * kPageBytes;
   stats.table_bytes_per_page = static_cast<double>(PageTable::kBytesPerPage) +
-                               static_cast<double>(PlacementTable::kBytesPerExtent + PagerState::kBytesPerExtent) /
+                               static_cast<double>(PlacementTable::kBytesPerExtent + PagerState::kBytesPerExtent +
+                                                   PageTable::kBytesPerExtent + EvictionPolicy::kBytesPerExtent) /
                                    static_cast<double>(kPagesPerExtent);
   stats.threads = impl.threads.size();
   stats.connections = impl.pool->connections();
@@ -146,6 +159,9 @@ PagerStats Pager::stats() const {
   stats.faults_stalled = counters.faults_stalled.value();
   stats.prefetched_pages = counters.prefetched.value();
   stats.prefetch_used_pages = counters.prefetch_used.value();
+  stats.prefetch_late_faults = counters.prefetch_late.value();
+  stats.prefetch_pauses = counters.prefetch_pauses.value();
+  stats.prefetch_paused = impl.state->prefetch_paused.load();
   stats.evicted_pages = counters.evicted.value();
   stats.written_back_pages = counters.written_back.value();
   stats.zero_pages = counters.zeroed.value();

@@ -20,10 +20,10 @@
 namespace hecaton {
 
 struct PagerConfig {
-  std::string name;              // of the VM
-  uint64_t region_bytes = 0;     // a multiple of the page size
-  uint64_t local_bytes = 0;      // how much of it may be resident; at least kMinimumLocalBytes
-  uint64_t prefetch_pages = 64;  // the largest window; 0: off
+  std::string name;               // of the VM
+  uint64_t region_bytes = 0;      // a multiple of the page size
+  uint64_t local_bytes = 0;       // how much of it may be resident; at least kMinimumLocalBytes
+  uint64_t prefetch_pages = 256;  // the largest window; 0: off
   bool prefetch_adaptive = true;
   std::vector<NodeUrl> nodes;
   bool insecure = false;
@@ -37,7 +37,9 @@ struct PagerStats {
   uint64_t guest_ram_bytes, local_limit_bytes, resident_bytes, resident_peak_bytes, remote_bytes;
   uint64_t faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
   uint64_t rdma_read_pages;  // without the donors' help; part of those that came back
-  uint64_t prefetched_pages, prefetch_used_pages, evicted_pages, written_back_pages, zero_pages, discarded_pages;
+  uint64_t prefetched_pages, prefetch_used_pages, prefetch_late_faults, prefetch_pauses;
+  bool prefetch_paused;  // now: what was fetched ahead went to waste
+  uint64_t evicted_pages, written_back_pages, zero_pages, discarded_pages;
   uint64_t taken_back_pages, refetched_pages, lost_pages;
   uint64_t fault_us_p50, fault_us_p90, fault_us_p99, fault_us_max;
   double table_bytes_per_page;
@@ -63,6 +65,8 @@ class Pager {
   void stop();
 
   PagerStats stats() const;
+  // Of the fault that was served last; only while attached.
+  const FaultTrace& last_demand() const;
 
  private:
   class Impl;

@@ -18,10 +18,27 @@
 
 namespace hecaton {
 
+// When the last demand fault passed from stage to stage, monotonic nanoseconds; for benches, which know when the fault
+// began and ended. Written by the fault thread, read by any; relaxed, because a reader that wants the figures of one
+// fault has that fault alone under way, and its end comes after all of them.
+struct FaultTrace {
+  std::atomic<int64_t> read{0};       // the event was read
+  std::atomic<int64_t> decided{0};    // the table knows that the page is being fetched
+  std::atomic<int64_t> sent{0};       // the request is with the kernel
+  std::atomic<int64_t> answered{0};   // the answer is here
+  std::atomic<int64_t> installed{0};  // the page is in place, and its thread awake
+
+  static void mark(std::atomic<int64_t>& stage, int64_t ns) { stage.store(ns, std::memory_order_relaxed); }
+};
+
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
-  Counter taken_back, prefetched, prefetch_used, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
+  Counter taken_back, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
+  // Pages fetched ahead; those of them that a stream's reader came by; faults that found their page still on its way;
+  // how often prefetching paused because too much of it went to waste.
+  Counter prefetched, prefetch_used, prefetch_late, prefetch_pauses;
   Histogram fault_us;  // from reading the event to the wake
+  FaultTrace last_demand;
 };
 
 // Memory that is gone: why, and which pages.
@@ -45,6 +62,13 @@ class PagerState {
   // A fault waits for free budget: whoever frees some raises `wake_fault_thread`.
   std::atomic<bool> fault_stalled{false};
   std::atomic<uint64_t> wasted_triggers{0};
+  std::atomic<bool> prefetch_paused{false};
+  // Faults that were left to whoever is fetching their page, so far. The fault thread raises it and then looks at the
+  // page once more; the fetching thread reads it before the page becomes Fetching, and again after the page is settled.
+  // Both orders are sequentially consistent, so if the count has not changed no fault was left to it: one that comes
+  // later sees the settled page. That saves a wake for nearly every page that is fetched ahead. (Had the page left and
+  // become Fetching again in between, the wake that follows each eviction would have come by.)
+  std::atomic<uint64_t> fetch_waits{0};
 
   // Pages of this extent were discarded that donors may still hold; the evictor tells them.
   void mark_discards(PageNumber page) {

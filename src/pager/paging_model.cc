@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace hecaton {
 namespace {
 
 constexpr size_t kMaxOldEvents = 64;
+// Of preemptions within preemptions.
+constexpr int kMaxDepth = 2;
 
 }  // namespace
 
@@ -20,7 +23,8 @@ PagingModel::PagingModel(const Options& options)
       forgiven_(options.pages),
       words_(options.pages),
       state_(words_, options.budget, *this),
-      server_(state_, Prefetcher(options.pages, 16, true), *this),
+      server_(state_, Prefetcher({.region_pages = options.pages, .window_pages = 16, .ahead_pages = options.budget}),
+              *this),
       evictor_(state_, *this),
       prefetcher_(state_, *this),
       processors_(options.processors) {}
@@ -47,15 +51,24 @@ void PagingModel::run_processor(Processor& processor) {
   if (!processor.waiting) {
     if (processor.scan > 0) {
       --processor.scan;
-      processor.page = PageNumber((processor.page.value + 1) % options_.pages);
-      processor.write = false;
+      const int64_t pages = static_cast<int64_t>(options_.pages);
+      const int64_t next = static_cast<int64_t>(processor.page.value) + processor.stride + pages;
+      processor.page = PageNumber(static_cast<uint64_t>(next % pages));
     } else {
       processor.page = PageNumber(random(options_.pages));
       processor.write = random(2) == 0;
-      if (random(10) == 0) processor.scan = 40;
+      if (random(10) == 0) begin_scan(processor);
     }
   }
   access(processor);
+}
+
+// Forward, backward and with a stride: all of them are fetched ahead.
+void PagingModel::begin_scan(Processor& processor) {
+  constexpr std::array<int64_t, 6> kStrides{1, 1, -1, 2, -3, 16};
+  processor.scan = 40;
+  processor.write = random(4) == 0;
+  processor.stride = kStrides[random(kStrides.size())];
 }
 
 void PagingModel::access(Processor& processor) {
@@ -249,7 +262,7 @@ void PagingModel::evict() {
 
 // Inside a kernel call of one of the pager's threads the guest runs, and so may the other threads.
 void PagingModel::preempt() {
-  if (depth_ >= 2 || random(4) != 0) return;
+  if (depth_ >= kMaxDepth || random(4) != 0) return;
   ++depth_;
   // Several steps of each, so that whole stories fit into one call: a fault, its answer, and the write after it.
   for (uint64_t n = random(12); n > 0; --n) {
@@ -315,16 +328,42 @@ void PagingModel::step() {
     case 11:
       if (random(4) == 0) repeat_old_event();
       if (options_.discards && random(4) == 0 && removals_.empty()) discard_some();
-      if (!windows_.empty() && prefetcher_.has_room()) {
-        Running running(in_prefetcher_);
-        prefetcher_.start(windows_.front());
-        windows_.pop_front();
-      }
+      start_prefetch();
       break;
   }
 }
 
+void PagingModel::start_prefetch() {
+  Running running(in_prefetcher_);
+  if (prefetcher_.waiting()) {
+    prefetcher_.resume();
+  } else if (!windows_.empty()) {
+    const PrefetchWindow window = windows_.front();
+    windows_.pop_front();
+    strides_prefetched_.insert(window.stride);
+    prefetcher_.start(window);
+  }
+}
+
+void PagingModel::come_to_rest() {
+  depth_ = kMaxDepth;  // no preemption
+  auto waits = [](const Processor& processor) { return processor.waiting; };
+  for (int n = 0; n < 1000 && std::any_of(processors_.begin(), processors_.end(), waits) && !lost(); ++n) {
+    deliver_event();
+    deliver(demand_);
+    deliver(prefetch_);
+    deliver(write_back_);
+    if (state_.fault_stalled.load()) evict();
+    Running running(in_server_);
+    server_.retry_deferred();
+  }
+  depth_ = 0;
+  auto left = std::find_if(processors_.begin(), processors_.end(), waits);
+  if (left != processors_.end() && !lost()) breach("a processor is never woken", left->page);
+}
+
 void PagingModel::settle_and_verify() {
+  come_to_rest();
   for (uint64_t page = 0; page < options_.pages && breach_.empty() && !lost(); ++page) {
     Processor reader;
     reader.page = PageNumber(page);

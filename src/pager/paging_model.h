@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,9 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
 
   // One random step of somebody.
   void step();
-  // Lets everything come to rest and reads every page back.
+  // Lets everything come to rest, the guest apart: nobody may be left waiting. (An eviction would wake them by chance.)
+  void come_to_rest();
+  // Comes to rest and reads every page back.
   void settle_and_verify();
   // The donor forgets a page, or answers with an older version of it from now on. False: it does not have two.
   bool forget_a_remote_page();
@@ -44,6 +47,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   const std::string& loss() const { return loss_; }
   PagerState& state() { return state_; }
   uint64_t accesses() const { return accesses_; }
+  const std::set<int64_t>& strides_prefetched() const { return strides_prefetched_; }
 
   // GuestMemory: the kernel
   InstallOutcome zero_page(PageNumber page) override;
@@ -68,7 +72,9 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
+  void let_others_run() override { preempt(); }
   void wake_fault_thread() override {}
+  size_t donor_of(ExtentNumber) override { return 0; }
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
 
  private:
@@ -90,7 +96,8 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
     bool waiting = false;
     PageNumber page;
     bool write = false;
-    uint64_t scan = 0;  // pages left of a sequential scan
+    uint64_t scan = 0;   // pages left of a scan
+    int64_t stride = 1;  // of the scan
   };
   struct StoredPage {
     uint32_t version = 0;
@@ -106,12 +113,14 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
 
   std::byte* raw(PageNumber page) { return memory_.data() + page.value * kPageBytes; }
   void run_processor(Processor& processor);
+  void begin_scan(Processor& processor);
   void access(Processor& processor);
   void raise(PageNumber page, Fault::Kind kind, bool write);
   void deliver_event();
   void repeat_old_event();
   void deliver(std::deque<Message>& queue);
   void evict();
+  void start_prefetch();
   void discard_some();
   void preempt();
   std::vector<std::byte> answer(const std::vector<PageNumber>& pages);
@@ -138,6 +147,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   std::vector<Fault> old_events_;
   std::deque<PageRun> removals_;
   std::deque<PrefetchWindow> windows_;
+  std::set<int64_t> strides_prefetched_;
   std::deque<Message> demand_, prefetch_, write_back_;
   std::map<uint64_t, StoredPage> donor_;
   std::map<uint64_t, StoredPage> donor_before_;  // one version back

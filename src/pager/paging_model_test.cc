@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 namespace hecaton {
 namespace {
 
@@ -12,12 +14,19 @@ uint64_t first_seed() {
   return static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed()) * 1000 + 1;
 }
 
+void run_steps(PagingModel& model, int steps) {
+  for (int n = 0; n < steps && model.breach().empty(); ++n) {
+    model.step();
+    if (n % 200 == 0) model.come_to_rest();
+  }
+}
+
 // Runs many seeds; stops at the first breach.
 void run_seeds(PagingModel::Options options, int seeds, int steps) {
   for (int i = 0; i < seeds; ++i) {
     options.seed = first_seed() + static_cast<uint64_t>(i);
     PagingModel model(options);
-    for (int n = 0; n < steps && model.breach().empty(); ++n) model.step();
+    run_steps(model, steps);
     model.settle_and_verify();
     ASSERT_EQ(model.breach(), "");
     ASSERT_FALSE(model.lost()) << model.loss();
@@ -42,6 +51,26 @@ TEST(PagingModel, TheSameWithTheSmallestBudget) {
 // Few pages, so that everybody meets on the same ones.
 TEST(PagingModel, TheSameWhereEverybodyMeets) {
   run_seeds({.pages = 90, .budget = 64, .processors = 6}, 40, 20'000);
+}
+
+// What the tests above are worth for prefetching: its pages are used, and come late, and its windows are of every kind.
+TEST(PagingModel, PrefetchesScansOfEveryKind) {
+  uint64_t used = 0, late = 0;
+  std::set<int64_t> strides;
+  for (int i = 0; i < 10; ++i) {
+    PagingModel::Options options{.pages = 1200, .budget = 256, .discards = false};
+    options.seed = first_seed() + static_cast<uint64_t>(i);
+    PagingModel model(options);
+    run_steps(model, 60'000);
+    model.settle_and_verify();
+    ASSERT_EQ(model.breach(), "");
+    used += model.state().counters.prefetch_used.value();
+    late += model.state().counters.prefetch_late.value();
+    strides.insert(model.strides_prefetched().begin(), model.strides_prefetched().end());
+  }
+  EXPECT_GT(used, 1000u);
+  EXPECT_GT(late, 100u);
+  for (int64_t stride : {1, -1, 2, -3, 16}) EXPECT_TRUE(strides.contains(stride)) << stride;
 }
 
 TEST(PagingModel, DamageOnTheWayIsSentOrFetchedAgain) {

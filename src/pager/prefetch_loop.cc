@@ -5,6 +5,8 @@ namespace hecaton {
 namespace {
 
 constexpr uint64_t kNudgeToken = UINT64_MAX;
+// Between tries of a window that waits for budget.
+constexpr int kSoonMs = 1;
 
 }  // namespace
 
@@ -12,7 +14,7 @@ Result<std::unique_ptr<PrefetchLoop>> PrefetchLoop::create(LoopContext context) 
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.prefetch(i).fd(), EPOLLIN, i));
+  HEC_TRY(context.pool.watch_prefetch(poller));
   return std::unique_ptr<PrefetchLoop>(new PrefetchLoop(context, std::move(poller), std::move(nudge)));
 }
 
@@ -48,10 +50,11 @@ bool PrefetchLoop::queue_empty() const {
 void PrefetchLoop::run() {
   while (!context_.ended()) {
     PrefetchWindow window;
-    while (worker_.has_room() && take(&window)) worker_.start(window);
+    worker_.resume();
+    while (!worker_.waiting() && take(&window)) worker_.start(window);
     nudge_.about_to_sleep();
-    bool wait = !context_.ended() && (queue_empty() || !worker_.has_room());
-    read_replies(wait ? -1 : 0);
+    bool work = context_.ended() || (!queue_empty() && !worker_.waiting());
+    read_replies(work ? 0 : worker_.waiting() ? kSoonMs : -1);
   }
 }
 
@@ -80,12 +83,21 @@ void PrefetchLoop::wake_fault_thread() {
   if (fault_nudge_) fault_nudge_->always();
 }
 
+void PrefetchLoop::wake_evictor() {
+  if (evict_nudge_) (*evict_nudge_)();
+}
+
+size_t PrefetchLoop::donor_of(ExtentNumber extent) {
+  std::optional<size_t> donor = context_.pool.placement().donor_of(extent);
+  HEC_CHECK(donor.has_value());  // only asked for Remote pages, which were written to some donor
+  return *donor;
+}
+
 bool PrefetchLoop::send_read(uint64_t request, std::span<const PageNumber> pages) {
-  std::optional<size_t> donor = context_.pool.placement().donor_of(extent_of(pages.front()));
-  HEC_CHECK(donor.has_value());  // a Remote page was written to some donor
-  watch_.asked(*donor, monotonic_ns());
-  Result<void> sent = context_.pool.prefetch(*donor).send_read(request, pages);
-  if (!sent.ok()) context_.donor_lost(*donor, sent.error());
+  const size_t donor = donor_of(extent_of(pages.front()));
+  watch_.asked(donor, monotonic_ns());
+  Result<void> sent = context_.pool.prefetch(donor).send_read(request, pages);
+  if (!sent.ok()) context_.donor_lost(donor, sent.error());
   return sent.ok();
 }
 

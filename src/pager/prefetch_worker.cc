@@ -8,39 +8,65 @@ namespace hecaton {
 PrefetchWorker::PrefetchWorker(PagerState& state, PrefetchBackend& backend)
     : state_(state), backend_(backend), requests_(kRequests) {
   for (Request& request : requests_) request.pages.reserve(kMaxRequestPages);
-  gathered_.reserve(kMaxRequestPages);
 }
 
 void PrefetchWorker::start(const PrefetchWindow& window) {
-  gathered_.clear();
-  for (PageNumber page = window.pages.first; page < window.pages.end(); ++page) {
-    if (!gathered_.empty() &&
-        (gathered_.size() == kMaxRequestPages || extent_of(gathered_.front()) != extent_of(page))) {
-      submit(gathered_, window.trigger);
-    }
-    if (in_flight_ == kRequests) break;
+  HEC_CHECK(!waiting());
+  window_ = window;
+  next_ = 0;
+  trigger_due_ = true;
+  resume();
+}
+
+void PrefetchWorker::resume() {
+  budget_short_ = false;
+  while (waiting() && !budget_short_ && in_flight_ < kRequests) {
+    Request& request = free_request();
+    gather(request);
+    if (!request.pages.empty()) submit(request);
+  }
+  if (state_.budget.eviction_due()) backend_.wake_evictor();
+}
+
+// Makes the next pages of the window Fetching, as far as they are Remote, at one donor, and within the budget.
+void PrefetchWorker::gather(Request& request) {
+  request.pages.clear();
+  request.trigger = kNoTrigger;
+  request.waits = state_.fetch_waits.load();
+  for (; waiting() && request.pages.size() < kMaxRequestPages; ++next_) {
+    const PageNumber page = window_.page(next_);
     if (state_.table.get(page).state != PageState::kRemote) continue;
-    if (!state_.budget.try_take_for_prefetch(1)) break;
+    if (!request.pages.empty() && !at_one_donor(page, request.pages.front())) return;
+    budget_short_ = !state_.budget.try_take_for_prefetch(1);
+    if (budget_short_) return;
     if (!state_.table.begin_fetch(page)) {
       state_.budget.give(1);
       continue;
     }
     state_.remote_pages.fetch_sub(1);
-    gathered_.push_back(page);
+    request.pages.push_back(page);
+    if (!trigger_due_ || next_ < window_.trigger) continue;
+    request.trigger = page;  // the wished one, or the first after it that is really fetched
+    trigger_due_ = false;
   }
-  if (!gathered_.empty()) submit(gathered_, window.trigger);
 }
 
-void PrefetchWorker::submit(std::vector<PageNumber>& pages, PageNumber trigger) {
+bool PrefetchWorker::at_one_donor(PageNumber a, PageNumber b) const {
+  return extent_of(a) == extent_of(b) || backend_.donor_of(extent_of(a)) == backend_.donor_of(extent_of(b));
+}
+
+PrefetchWorker::Request& PrefetchWorker::free_request() {
   auto request = std::find_if(requests_.begin(), requests_.end(), [](const Request& r) { return !r.used; });
   HEC_CHECK(request != requests_.end());
-  request->pages.assign(pages.begin(), pages.end());
-  request->trigger = trigger;
-  request->used = true;
+  return *request;
+}
+
+void PrefetchWorker::submit(Request& request) {
+  if (window_.stride < 0) std::reverse(request.pages.begin(), request.pages.end());  // neighbours come in one call
+  request.used = true;
   ++in_flight_;
-  pages.clear();
   // If the donor is lost the pages stay Fetching: the guest is being stopped, and nobody may read anything wrong.
-  backend_.send_read(static_cast<uint64_t>(request - requests_.begin()), request->pages);
+  backend_.send_read(static_cast<uint64_t>(&request - requests_.data()), request.pages);
 }
 
 Result<void> PrefetchWorker::on_read_reply(uint64_t number, wire::Status status, std::span<const std::byte> body) {
@@ -74,7 +100,7 @@ void PrefetchWorker::install(const Request& request, const wire::PageSetView& an
     const bool good = intact(answer, i, page);
     const bool joins = good && page != request.trigger && run.count > 0 && run.end() == page;
     if (!joins && run.count > 0) {
-      install_run(run, run_bytes);
+      install_run(request, run, run_bytes);
       run.count = 0;
     }
     if (!good) {
@@ -88,19 +114,20 @@ void PrefetchWorker::install(const Request& request, const wire::PageSetView& an
       run_bytes = answer.present_bytes(i);
     }
   }
-  if (run.count > 0) install_run(run, run_bytes);
+  if (run.count > 0) install_run(request, run, run_bytes);
 }
 
-void PrefetchWorker::install_run(PageRun run, const std::byte* bytes) {
+void PrefetchWorker::install_run(const Request& request, PageRun run, const std::byte* bytes) {
   while (run.count > 0) {
     uint64_t done = 0;
     // Waiters are woken after the table says Clean, so that the event of a woken thread finds a settled page.
     InstallOutcome outcome = state_.memory.copy(run, bytes, true, false, &done);
     for (uint64_t i = 0; i < done; ++i) {
       state_.table.finish_fetch(run.first + i, PageTable::Arrival::kPrefetched);
-      state_.counters.prefetched.add();
     }
-    if (done > 0) state_.memory.wake({run.first, done});
+    state_.counters.prefetched.add(done);
+    // The usual case is that nobody waits: see fetch_waits.
+    if (done > 0 && state_.fetch_waits.load() != request.waits) state_.memory.wake({run.first, done});
     run = PageRun{run.first + done, run.count - done};
     bytes += done * kPageBytes;
     if (run.count == 0) return;

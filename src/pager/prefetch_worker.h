@@ -2,6 +2,8 @@
 // asked for, so a fault on it waits for this answer instead of asking again. All pages of a window are mapped when they
 // come, write-protected, but one: the trigger is only put in the memfd.
 //
+// Where there is no room, in the budget or for requests, the window waits, and resume() goes on with it.
+//
 // One thread. Whatever goes wrong with a page here gives it back to Remote and wakes whoever waits: the demand path
 // then asks anew, and judges.
 #pragma once
@@ -17,44 +19,54 @@ namespace hecaton {
 class PrefetchBackend {
  public:
   virtual ~PrefetchBackend() = default;
-  // Asks the donor of these pages, all of one extent. False: the donor is lost.
+  virtual size_t donor_of(ExtentNumber extent) = 0;
+  // Asks the donor of these pages, all of them at one. False: the donor is lost.
   virtual bool send_read(uint64_t request, std::span<const PageNumber> pages) = 0;
   virtual void wake_fault_thread() = 0;
+  virtual void wake_evictor() = 0;
 };
 
 class PrefetchWorker {
  public:
-  static constexpr size_t kMaxRequestPages = 32;
+  // Small enough that an answer is still in the processor's cache when its pages are put in place.
+  static constexpr size_t kMaxRequestPages = 64;
 
   PrefetchWorker(PagerState& state, PrefetchBackend& backend);
 
-  // Asks for what of the window is Remote and has room in the budget.
+  // Asks for what of the window is Remote. Only if no window waits.
   void start(const PrefetchWindow& window);
+  void resume();
+  bool waiting() const { return next_ < window_.count; }
   Result<void> on_read_reply(uint64_t request, wire::Status status, std::span<const std::byte> body);
   size_t in_flight() const { return in_flight_; }
-  // Whether another window's requests fit.
-  bool has_room() const { return in_flight_ + kRequestsPerWindow <= kRequests; }
 
  private:
   static constexpr size_t kRequests = 64;
-  static constexpr size_t kRequestsPerWindow = 20;
+  static constexpr PageNumber kNoTrigger = PageNumber(UINT64_MAX);
 
   struct Request {
-    std::vector<PageNumber> pages;
-    PageNumber trigger;
+    std::vector<PageNumber> pages;  // rising
+    PageNumber trigger = kNoTrigger;
+    uint64_t waits = 0;  // PagerState::fetch_waits when the first page became Fetching
     bool used = false;
   };
-  void submit(std::vector<PageNumber>& pages, PageNumber trigger);
+  void gather(Request& request);
+  bool at_one_donor(PageNumber a, PageNumber b) const;
+  Request& free_request();
+  void submit(Request& request);
   void give_back(PageNumber page);
   void install(const Request& request, const wire::PageSetView& answer);
-  void install_run(PageRun run, const std::byte* bytes);
+  void install_run(const Request& request, PageRun run, const std::byte* bytes);
   void install_unmapped(PageNumber page, const std::byte* bytes, bool trigger);
   bool intact(const wire::PageSetView& answer, size_t i, PageNumber page) const;
 
   PagerState& state_;
   PrefetchBackend& backend_;
   std::vector<Request> requests_;
-  std::vector<PageNumber> gathered_;
+  PrefetchWindow window_;      // being asked for
+  uint64_t next_ = 0;          // of its pages
+  bool trigger_due_ = false;   // no page of it was made the trigger yet
+  bool budget_short_ = false;  // that is what the window waits for
   size_t in_flight_ = 0;
 };
 

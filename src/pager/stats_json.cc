@@ -24,6 +24,9 @@ std::string stats_json(const PagerStats& stats, const std::string& mode, const s
   json["rdma_read_pages"] = stats.rdma_read_pages;
   json["prefetched_pages"] = stats.prefetched_pages;
   json["prefetch_used_pages"] = stats.prefetch_used_pages;
+  json["prefetch_late_faults"] = stats.prefetch_late_faults;
+  json["prefetch_pauses"] = stats.prefetch_pauses;
+  json["prefetch_paused"] = stats.prefetch_paused;
   json["evicted_pages"] = stats.evicted_pages;
   json["written_back_pages"] = stats.written_back_pages;
   json["zero_pages"] = stats.zero_pages;

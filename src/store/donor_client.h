@@ -1,7 +1,8 @@
 // One connection to one donor: handshake, requests out, replies in.
 //
-// Owned and used by one thread. Nothing is allocated after open_region(), except by the rare requests. Over TCP replies
-// come in the order of the requests; over RDMA, pages that were read without the donor's help come when they come.
+// Owned and used by one thread, and its buffers with it. Nothing is allocated after open_region(), except by the rare
+// requests and as LinkBuffers says. Over TCP replies come in the order of the requests; over RDMA, pages that were read
+// without the donor's help come when they come.
 #pragma once
 
 #include <atomic>
@@ -13,6 +14,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "store/direct_reads.h"
+#include "store/link_buffers.h"
 #include "transport/stream.h"
 #include "wire/frame.h"
 
@@ -20,16 +22,18 @@ namespace hecaton {
 
 class DonorClient {
  public:
-  // Says hello. On error `detail` gets the donor's own words, if it said any.
+  // Says hello. On error `detail` gets the donor's own words, if it said any. `buffers` must outlive it.
   static Result<DonorClient> handshake(std::unique_ptr<Stream> stream, wire::Role role, uint64_t client_instance,
-                                       Deadline by, std::string* detail);
+                                       LinkBuffers& buffers, Deadline by, std::string* detail);
   // All later page requests of this connection are for this region.
   Result<void> open_region(const wire::OpenRegion& open, Deadline by, std::string* detail);
 
   const wire::HelloReply& donor() const { return donor_; }
   int fd() const { return stream_->fd(); }
-  // Pages that were read over RDMA without the donor's help. Any thread.
-  uint64_t direct_pages() const { return direct_pages_->load(std::memory_order_relaxed); }
+  // It waits for no answer, and has no part of one.
+  bool idle() const { return unanswered_ == 0 && !buffer_; }
+  // Pages that are read over RDMA without the donor's help are added to it.
+  void count_direct_pages_in(std::atomic<uint64_t>* counter) { direct_pages_ = counter; }
 
   // Requests; `request_id` comes back with the reply. They block only while the kernel takes no more bytes, at most
   // until a donor that does not read has been silent for too long (kTimeout).
@@ -44,12 +48,13 @@ class DonorClient {
   Result<size_t> receive(Take&& take);
 
  private:
-  explicit DonorClient(std::unique_ptr<Stream> stream);
+  DonorClient(std::unique_ptr<Stream> stream, LinkBuffers& buffers) : stream_(std::move(stream)), buffers_(&buffers) {}
   Result<void> send_frame(wire::FrameHeader header, std::span<const iovec> body);
   Result<std::vector<std::byte>> exchange(wire::Operation operation, std::span<const std::byte> body, Deadline by,
                                           wire::FrameHeader* reply, std::string* detail);
   // A whole frame at the front of the buffer, or null.
   Result<bool> next_frame(wire::FrameHeader* header, std::span<const std::byte>* body);
+  // Moves a partial frame to the front; without one, the buffer goes back to where it came from.
   void drop_consumed();
   Result<void> ask_to_map(ExtentNumber extent);
   // Hands a whole frame to `take`, unless it is this connection's own affair: true if it was handed over.
@@ -63,28 +68,35 @@ class DonorClient {
   std::unique_ptr<Stream> stream_;
   wire::Role role_ = wire::Role::kControl;
   std::unique_ptr<DirectReads> direct_;  // over RDMA; ends before the stream
-  std::unique_ptr<std::atomic<uint64_t>> direct_pages_ = std::make_unique<std::atomic<uint64_t>>(0);
+  std::atomic<uint64_t>* direct_pages_ = nullptr;
+  LinkBuffers* buffers_;
   wire::HelloReply donor_;
   uint32_t region_ = 0;
-  std::vector<std::byte> request_head_;
-  std::vector<std::byte> buffer_;  // received, not yet consumed: [begin_, end_)
+  uint64_t unanswered_ = 0;
+  LinkBuffers::Buffer buffer_;  // received, not yet consumed: [begin_, end_); none while there is nothing
   size_t begin_ = 0, end_ = 0;
 };
 
 template <typename Take>
 Result<size_t> DonorClient::receive(Take&& take) {
   size_t frames = 0;
+  const size_t capacity = buffers_->buffer_bytes();
   for (;;) {
+    if (!buffer_) buffer_ = buffers_->take();
     // The stream first: it looks at what the device has done.
-    IoResult got = stream_->receive(std::span(buffer_).subspan(end_));
+    IoResult got = stream_->receive({buffer_.get() + end_, capacity - end_});
     if (got.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
     if (direct_) frames += HEC_TRY(receive_direct(take));
-    if (got.kind == IoResult::Kind::kWouldBlock) return frames;
-    const bool all_there = end_ + got.bytes < buffer_.size();  // a short read: nothing more waits in the socket
+    if (got.kind == IoResult::Kind::kWouldBlock) {
+      drop_consumed();
+      return frames;
+    }
+    const bool all_there = end_ + got.bytes < capacity;  // a short read: nothing more waits in the socket
     end_ += got.bytes;
     wire::FrameHeader header;
     std::span<const std::byte> body;
     while (HEC_TRY(next_frame(&header, &body))) {
+      if (unanswered_ > 0) --unanswered_;
       if (HEC_TRY(deliver(header, body, take))) ++frames;
     }
     drop_consumed();
@@ -107,6 +119,7 @@ Result<size_t> DonorClient::receive_direct(Take& take) {
   size_t reads = 0;
   while (std::optional<DirectReads::Done> done = direct_->next_done()) {
     ++reads;
+    if (unanswered_ > 0) --unanswered_;
     HEC_TRY(take(wire::FrameHeader{wire::Operation::kReadPages, wire::Status::kOk,
                                    static_cast<uint32_t>(done->body.size()), region_, done->request_id},
                  done->body));

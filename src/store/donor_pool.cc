@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <tuple>
+
 #include "base/random.h"
 #include "transport/rdma.h"
 
@@ -48,20 +51,21 @@ std::string explain(const NodeUrl& url, const Error& error, const std::string& d
   return fmt::format("donor {}: {}; {}", url.printable(), what, advice_for(error, url));
 }
 
-Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role, uint64_t instance, Deadline by,
-                                             std::string* detail) {
-  std::unique_ptr<Stream> stream = HEC_TRY(connect_to(url, by));
-  return std::make_unique<DonorClient>(HEC_TRY(DonorClient::handshake(std::move(stream), role, instance, by, detail)));
-}
-
 }  // namespace
+
+DonorPool::DonorPool(const PoolConfig& config)
+    : instance_(random_id()), connect_ms_(config.connect_ms), region_{config.region_bytes, 0, {}, config.vm_name} {
+  fill_random(region_.secret);
+  // Each connection can have a part of one answer.
+  demand_buffers_.prepare(std::min(config.nodes.size(), kMostDemandReads));
+}
 
 Result<std::unique_ptr<DonorPool>> DonorPool::open(const PoolConfig& config, std::string* problem) {
   HEC_CHECK(!config.nodes.empty());
-  auto pool = std::make_unique<DonorPool>();
-  pool->instance_ = random_id();
+  std::unique_ptr<DonorPool> pool(new DonorPool(config));
   HEC_TRY(pool->connect_all(config, problem));
   HEC_TRY(pool->reserve(config, problem));
+  HEC_TRY(pool->open_links(config, problem));
   return pool;
 }
 
@@ -77,45 +81,38 @@ Result<void> DonorPool::connect_all(const PoolConfig& config, std::string* probl
     }
     Member member;
     member.url = url;
-    for (auto [role, link] :
-         {std::pair(wire::Role::kDemand, &member.demand), std::pair(wire::Role::kPrefetch, &member.prefetch),
-          std::pair(wire::Role::kWriteBack, &member.write_back)}) {
-      std::string detail;
-      Deadline by = Deadline::after_ms(config.connect_ms);
-      Result<std::unique_ptr<DonorClient>> client = connect(url, role, instance_, by, &detail);
-      if (!client.ok()) {
-        *problem = explain(url, client.error(), detail);
-        return client.error();
-      }
-      *link = std::move(client).value();
-    }
-    if (!is_one_new_donor(member, problem)) return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
+    member.demand = HEC_TRY(connect(url, wire::Role::kDemand, demand_buffers_, problem));
+    if (!is_new_donor(member, problem)) return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
     members_.push_back(std::move(member));
   }
+  by_instance_.clear();
   return {};
 }
 
-// Two names of one donor would count its memory twice; a donor that is started anew between two connections holds
-// nothing.
-bool DonorPool::is_one_new_donor(const Member& member, std::string* problem) const {
-  const uint64_t instance = member.demand->donor().donor_instance;
-  if (member.prefetch->donor().donor_instance != instance || member.write_back->donor().donor_instance != instance) {
-    *problem = fmt::format("donor {} was started anew just now; try again", member.url.printable());
-    return false;
+Result<std::unique_ptr<DonorClient>> DonorPool::connect(const NodeUrl& url, wire::Role role, LinkBuffers& buffers,
+                                                        std::string* problem) const {
+  std::string detail;
+  auto attempt = [&]() -> Result<DonorClient> {
+    const Deadline by = Deadline::after_ms(connect_ms_);
+    std::unique_ptr<Stream> stream = HEC_TRY(connect_to(url, by));
+    return DonorClient::handshake(std::move(stream), role, instance_, buffers, by, &detail);
+  };
+  Result<DonorClient> client = attempt();
+  if (client.ok()) {
+    client->count_direct_pages_in(&direct_pages_);
+    return std::make_unique<DonorClient>(std::move(client).value());
   }
-  for (const Member& other : members_) {
-    if (other.demand->donor().donor_instance != instance) continue;
-    *problem = fmt::format("donors {} and {} are the same hecatond; name it once", other.url.printable(),
-                           member.url.printable());
-    return false;
-  }
-  return true;
+  *problem = explain(url, client.error(), detail);
+  return client.error();
 }
 
-uint64_t DonorPool::direct_pages() const {
-  uint64_t pages = 0;
-  for (const Member& member : members_) pages += member.demand->direct_pages() + member.prefetch->direct_pages();
-  return pages;
+// Two names of one donor would count its memory twice.
+bool DonorPool::is_new_donor(const Member& member, std::string* problem) {
+  auto [known, is_new] = by_instance_.emplace(member.demand->donor().donor_instance, members_.size());
+  if (is_new) return true;
+  *problem = fmt::format("donors {} and {} are the same hecatond; name it once",
+                         members_[known->second].url.printable(), member.url.printable());
+  return false;
 }
 
 Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) {
@@ -137,23 +134,48 @@ Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) 
         free_bytes == 0 ? "nothing" : format_size(free_bytes), format_size(config.region_bytes));
     return Error{ErrorCode::kFull, 0, "the donors have too little memory free"};
   }
-  wire::OpenRegion open{config.region_bytes, 0, {}, config.vm_name};
-  fill_random(open.secret);
   std::vector<DonorShare> donor_shares;
   for (size_t i = 0; i < members_.size(); ++i) {
-    open.reserve_bytes = (*shares)[i] * kExtentBytes;
+    members_[i].extents = (*shares)[i];
     donor_shares.push_back({donor_id(members_[i].url.printable()), (*shares)[i]});
-    for (DonorClient* link : {members_[i].demand.get(), members_[i].prefetch.get(), members_[i].write_back.get()}) {
-      std::string detail;
-      Result<void> opened = link->open_region(open, Deadline::after_ms(config.connect_ms), &detail);
-      if (!opened.ok()) {
-        *problem = explain(members_[i].url, opened.error(), detail);
-        return opened.error();
-      }
-    }
+    HEC_TRY(open_region(*members_[i].demand, members_[i], problem));
   }
   placement_ = std::make_unique<PlacementTable>(extents, std::move(donor_shares));
   return {};
+}
+
+Result<void> DonorPool::open_region(DonorClient& client, const Member& member, std::string* problem) const {
+  wire::OpenRegion open = region_;
+  open.reserve_bytes = member.extents * kExtentBytes;
+  std::string detail;
+  Result<void> opened = client.open_region(open, Deadline::after_ms(connect_ms_), &detail);
+  if (!opened.ok()) *problem = explain(member.url, opened.error(), detail);
+  return opened;
+}
+
+Result<void> DonorPool::open_links(const PoolConfig& config, std::string* problem) {
+  for (auto [links, role, buffers] : {std::tuple(&prefetch_, wire::Role::kPrefetch, &prefetch_buffers_),
+                                      std::tuple(&write_back_, wire::Role::kWriteBack, &write_back_buffers_)}) {
+    auto open_one = [this, role = role, buffers = buffers](size_t donor, std::string* said) {
+      return open_link(donor, role, *buffers, said);
+    };
+    *links = std::make_unique<LinkSet>(members_.size(), config.most_links, open_one);
+    if (members_.size() <= config.most_links) HEC_TRY((*links)->open_all(problem));
+  }
+  return {};
+}
+
+// A donor that is started anew between two connections holds nothing.
+Result<std::unique_ptr<DonorClient>> DonorPool::open_link(size_t donor, wire::Role role, LinkBuffers& buffers,
+                                                          std::string* problem) const {
+  const Member& member = members_[donor];
+  std::unique_ptr<DonorClient> client = HEC_TRY(connect(member.url, role, buffers, problem));
+  if (client->donor().donor_instance != member.demand->donor().donor_instance) {
+    *problem = fmt::format("donor {} was started anew just now; try again", member.url.printable());
+    return Error{ErrorCode::kClosed, 0, "the donor was started anew"};
+  }
+  HEC_TRY(open_region(*client, member, problem));
+  return client;
 }
 
 }  // namespace hecaton

@@ -194,16 +194,23 @@ PageNumber PageListView::operator[](size_t i) const {
   return PageNumber(Reader(std::span(first_ + 8 * i, 8)).get<uint64_t>());
 }
 
-void encode_page_set_head(std::span<const PageEntry> entries, std::byte* out) {
-  Writer writer(std::span(out, page_set_head_bytes(entries.size())));
-  writer.put<uint32_t>(static_cast<uint32_t>(entries.size()));
+void encode_page_set_count(size_t pages, std::byte* head) {
+  Writer writer(std::span(head, page_set_head_bytes(0)));
+  writer.put<uint32_t>(static_cast<uint32_t>(pages));
   writer.put<uint32_t>(0);
-  for (const PageEntry& entry : entries) {
-    writer.put<uint64_t>(entry.page.value);
-    writer.put<uint64_t>(entry.checksum);
-    writer.put<uint32_t>(entry.version);
-    writer.put<uint32_t>(static_cast<uint32_t>(entry.state));
-  }
+}
+
+void encode_page_set_entry(const PageEntry& entry, size_t i, std::byte* head) {
+  Writer writer(std::span(head + page_set_head_bytes(i), kPageEntryBytes));
+  writer.put<uint64_t>(entry.page.value);
+  writer.put<uint64_t>(entry.checksum);
+  writer.put<uint32_t>(entry.version);
+  writer.put<uint32_t>(static_cast<uint32_t>(entry.state));
+}
+
+void encode_page_set_head(std::span<const PageEntry> entries, std::byte* out) {
+  encode_page_set_count(entries.size(), out);
+  for (size_t i = 0; i < entries.size(); ++i) encode_page_set_entry(entries[i], i, out);
 }
 
 Result<PageSetView> PageSetView::decode(std::span<const std::byte> body) {

@@ -149,6 +149,9 @@ constexpr size_t page_set_head_bytes(size_t pages) {
   return 8 + kPageEntryBytes * pages;
 }
 void encode_page_set_head(std::span<const PageEntry> entries, std::byte* out);
+// The same piece by piece: the count, and each entry at its place in the head.
+void encode_page_set_count(size_t pages, std::byte* head);
+void encode_page_set_entry(const PageEntry& entry, size_t i, std::byte* head);
 class PageSetView {
  public:
   static Result<PageSetView> decode(std::span<const std::byte> body);

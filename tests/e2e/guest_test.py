@@ -5,7 +5,8 @@ from harness import EndToEndTest, Guest, MIB, Qmp, wait_until
 REPORT_KEYS = {
     "mode": str, "accel": str, "guest_ram_bytes": int, "local_limit_bytes": int, "resident_bytes": int,
     "resident_peak_bytes": int, "remote_bytes": int, "faults": int, "faults_zero": int, "faults_remote": int,
-    "prefetched_pages": int, "prefetch_used_pages": int, "evicted_pages": int, "written_back_pages": int,
+    "prefetched_pages": int, "prefetch_used_pages": int, "prefetch_late_faults": int, "prefetch_pauses": int,
+    "prefetch_paused": bool, "evicted_pages": int, "written_back_pages": int,
     "fault_us": dict, "nodes": list, "lost_pages": int, "version": str}
 
 

@@ -1,4 +1,7 @@
-#include "cli/bench_limits.h"
+#include "bench/limits.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -12,7 +15,7 @@
 #include "transport/stream.h"
 #include "wire/frame.h"
 
-namespace hecaton::cli {
+namespace hecaton::bench {
 namespace {
 
 constexpr size_t kRequestBytes = wire::kHeaderBytes + wire::read_request_bytes(1);
@@ -50,6 +53,25 @@ bool spin_receive(Stream& stream, std::vector<std::byte>& bytes, std::atomic<boo
   return spin(bytes.size(), stop, [&](size_t done) { return stream.receive(std::span(bytes).subspan(done)); });
 }
 
+struct TcpPair {
+  std::unique_ptr<Stream> client, server;
+};
+
+Result<TcpPair> connect_to_ourselves() {
+  TcpListener listener = HEC_TRY(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0}));
+  TcpPair pair;
+  pair.client = HEC_TRY(connect_tcp(listener.address(), Deadline::after_ms(2000)));
+  for (Deadline by = Deadline::after_ms(2000); !pair.server;) {
+    pair.server = HEC_TRY(listener.accept());
+    if (!pair.server && by.passed()) return Error{ErrorCode::kTimeout, 0, "connecting to ourselves over loopback"};
+  }
+  return pair;
+}
+
+void make_blocking(const Stream& stream) {
+  fcntl(stream.fd(), F_SETFL, fcntl(stream.fd(), F_GETFL) & ~O_NONBLOCK);
+}
+
 }  // namespace
 
 Quantiles quantiles_of(std::vector<int64_t>& samples_ns) {
@@ -59,7 +81,33 @@ Quantiles quantiles_of(std::vector<int64_t>& samples_ns) {
     return static_cast<double>(samples_ns[static_cast<size_t>(fraction * static_cast<double>(samples_ns.size() - 1))]) /
            1000;
   };
-  return {at(0.5), at(0.9), at(0.99)};
+  Quantiles quantiles{at(0.5), at(0.9), at(0.99), {}};
+  for (int percent = 0; percent < 100; ++percent) quantiles.percentiles_us.push_back(at(percent / 100.0));
+  return quantiles;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+Quantiles median(const std::vector<Quantiles>& repeats) {
+  auto over_repeats = [&](auto value_of) {
+    std::vector<double> values;
+    for (const Quantiles& repeat : repeats) values.push_back(value_of(repeat));
+    return median(std::move(values));
+  };
+  Quantiles middle{over_repeats([](const Quantiles& q) { return q.p50_us; }),
+                   over_repeats([](const Quantiles& q) { return q.p90_us; }),
+                   over_repeats([](const Quantiles& q) { return q.p99_us; }),
+                   {}};
+  const size_t points = repeats.empty() ? 0 : repeats.front().percentiles_us.size();
+  for (size_t i = 0; i < points; ++i) {
+    middle.percentiles_us.push_back(over_repeats([i](const Quantiles& q) { return q.percentiles_us[i]; }));
+  }
+  return middle;
 }
 
 Result<Quantiles> measure_raw_fault(size_t rounds) {
@@ -85,24 +133,18 @@ Result<Quantiles> measure_raw_fault(size_t rounds) {
 }
 
 Result<Quantiles> measure_raw_tcp(size_t rounds) {
-  TcpListener listener = HEC_TRY(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0}));
-  std::unique_ptr<Stream> client = HEC_TRY(connect_tcp(listener.address(), Deadline::after_ms(2000)));
-  std::unique_ptr<Stream> server_end;
-  for (Deadline by = Deadline::after_ms(2000); !server_end;) {
-    server_end = HEC_TRY(listener.accept());
-    if (!server_end && by.passed()) return Error{ErrorCode::kTimeout, 0, "connecting to ourselves over loopback"};
-  }
+  TcpPair pair = HEC_TRY(connect_to_ourselves());
   std::atomic<bool> stop{false};
   std::thread server([&] {
     std::vector<std::byte> request(kRequestBytes), reply(kReplyBytes);
-    while (spin_receive(*server_end, request, stop) && spin_send(*server_end, reply, stop)) {
+    while (spin_receive(*pair.server, request, stop) && spin_send(*pair.server, reply, stop)) {
     }
   });
   std::vector<std::byte> request(kRequestBytes), reply(kReplyBytes);
   std::vector<int64_t> samples;
   for (size_t i = 0; i < rounds; ++i) {
     int64_t start = monotonic_ns();
-    if (!spin_send(*client, request, stop) || !spin_receive(*client, reply, stop)) break;
+    if (!spin_send(*pair.client, request, stop) || !spin_receive(*pair.client, reply, stop)) break;
     samples.push_back(monotonic_ns() - start);
   }
   stop.store(true);
@@ -110,4 +152,31 @@ Result<Quantiles> measure_raw_tcp(size_t rounds) {
   return quantiles_of(samples);
 }
 
-}  // namespace hecaton::cli
+Result<double> measure_raw_stream(size_t buffer_bytes, uint64_t bytes) {
+  TcpPair pair = HEC_TRY(connect_to_ourselves());
+  make_blocking(*pair.client);
+  make_blocking(*pair.server);
+  std::vector<std::byte> outgoing(buffer_bytes, std::byte{7}), incoming(buffer_bytes, std::byte{0});
+  int64_t start = 0;
+  std::thread sender([&] {
+    for (uint64_t left = bytes; left > 0;) {
+      ssize_t sent = send(pair.server->fd(), outgoing.data(), std::min<uint64_t>(left, buffer_bytes), MSG_NOSIGNAL);
+      if (sent <= 0) return;
+      left -= static_cast<uint64_t>(sent);
+    }
+  });
+  uint64_t received = 0;
+  while (received < bytes) {
+    ssize_t got = recv(pair.client->fd(), incoming.data(), incoming.size(), 0);
+    if (got <= 0) break;
+    if (start == 0) start = monotonic_ns();
+    received += static_cast<uint64_t>(got);
+  }
+  const int64_t took = monotonic_ns() - start;
+  shutdown(pair.client->fd(), SHUT_RDWR);  // if it broke, the sender must not wait for us
+  sender.join();
+  if (received < bytes || took <= 0) return Error{ErrorCode::kClosed, 0, "a TCP stream to ourselves ended early"};
+  return static_cast<double>(received) / static_cast<double>(took);
+}
+
+}  // namespace hecaton::bench

@@ -1,0 +1,61 @@
+#include "os/scheduling.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace hecaton {
+namespace {
+
+constexpr int kProcessorField = 39;
+
+// All processors that this process might use: what it was started with, before any thread narrowed itself.
+const cpu_set_t& allowed_at_start() {
+  static const cpu_set_t allowed = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(getpid(), sizeof set, &set) != 0) memset(&set, 0xff, sizeof set);
+    return set;
+  }();
+  return allowed;
+}
+
+}  // namespace
+
+std::optional<unsigned> LastProcessor::of(pid_t thread) {
+  if (thread != thread_ || !stat_.valid()) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/stat", thread);
+    stat_.reset(open(path, O_RDONLY | O_CLOEXEC));
+    thread_ = thread;
+  }
+  char text[1024];
+  const ssize_t got = stat_.valid() ? pread(stat_.get(), text, sizeof text - 1, 0) : -1;
+  if (got <= 0) {
+    stat_.reset();
+    return std::nullopt;
+  }
+  text[got] = 0;
+  const char* at = strrchr(text, ')');  // the name in field 2 may hold blanks, and parentheses
+  for (int field = 2; at && field < kProcessorField; ++field) at = strchr(at + 1, ' ');
+  if (!at) return std::nullopt;
+  return static_cast<unsigned>(strtoul(at + 1, nullptr, 10));
+}
+
+bool run_only_on(unsigned processor) {
+  (void)allowed_at_start();
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  return sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+bool run_anywhere() {
+  return sched_setaffinity(0, sizeof(cpu_set_t), &allowed_at_start()) == 0;
+}
+
+}  // namespace hecaton

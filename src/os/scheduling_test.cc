@@ -1,0 +1,62 @@
+#include "os/scheduling.h"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <thread>
+
+namespace hecaton {
+namespace {
+
+pid_t this_thread() {
+  return static_cast<pid_t>(syscall(SYS_gettid));
+}
+
+// Of the processors that this test may use.
+std::vector<unsigned> usable_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  sched_getaffinity(0, sizeof set, &set);
+  std::vector<unsigned> usable;
+  for (unsigned i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &set)) usable.push_back(i);
+  }
+  return usable;
+}
+
+TEST(Scheduling, TellsWhereAThreadRan) {
+  std::thread([] {
+    for (unsigned processor : usable_processors()) {
+      ASSERT_TRUE(run_only_on(processor));
+      LastProcessor last;
+      EXPECT_EQ(last.of(this_thread()), processor);
+      EXPECT_EQ(last.of(this_thread()), processor);  // again, from the file that it kept open
+    }
+  }).join();
+}
+
+TEST(Scheduling, LetsAThreadRunAnywhereAgain) {
+  std::thread([] {
+    const std::vector<unsigned> before = usable_processors();
+    ASSERT_TRUE(run_only_on(before.back()));
+    EXPECT_EQ(usable_processors().size(), 1u);
+    ASSERT_TRUE(run_anywhere());
+    EXPECT_EQ(usable_processors(), before);
+  }).join();
+}
+
+TEST(Scheduling, KnowsNothingOfAThreadThatIsGone) {
+  pid_t gone = 0;
+  LastProcessor last;
+  std::thread([&] {
+    gone = this_thread();
+    EXPECT_TRUE(last.of(gone).has_value());
+  }).join();
+  EXPECT_EQ(last.of(gone), std::nullopt);
+  EXPECT_FALSE(run_only_on(CPU_SETSIZE - 1) && usable_processors().back() != CPU_SETSIZE - 1);
+}
+
+}  // namespace
+}  // namespace hecaton
