@@ -36,7 +36,7 @@ class DirectReader {
     std::byte* into;  // within local_memory()
     uint32_t bytes;
   };
-  static constexpr size_t kMaxPieces = 16;
+  static constexpr size_t kMaxPieces = 40;
   static constexpr uint32_t kMaxTags = 1024;
 
   virtual ~DirectReader() = default;
