@@ -7,8 +7,24 @@
 namespace hecaton::bench {
 namespace {
 
+struct Stage {
+  const char* key;
+  const char* name;
+  Quantiles took;
+};
+
+std::vector<Stage> stages_of(FaultStages& stages) {
+  return {{"event_wait_us", "until the event is read", quantiles_of(stages.event_wait)},
+          {"table_us", "table", quantiles_of(stages.table)},
+          {"send_us", "send", quantiles_of(stages.send)},
+          {"wire_us", "wire, and the donor", quantiles_of(stages.wire)},
+          {"install_us", "check and install", quantiles_of(stages.install)},
+          {"wake_us", "until the reader goes on", quantiles_of(stages.wake)}};
+}
+
 struct Figures {
   Quantiles fault, uffd, tcp;
+  std::vector<Stage> stages;
   PagerStats stats;
   double ratio() const {
     const double limit = uffd.p50_us + tcp.p50_us;
@@ -24,7 +40,7 @@ nlohmann::ordered_json json_of(const Figures& figures) {
                                  {"ratio", figures.ratio()},
                                  {"faults_remote", figures.stats.faults_remote},
                                  {"table_bytes_per_page", figures.stats.table_bytes_per_page}};
-  // STAGES: {event_wait_us, table_us, send_us, wire_us, install_us, wake_us} of figures.stats go here, as "stages".
+  for (const Stage& stage : figures.stages) json["stages"][stage.key] = stage.took.p50_us;
   return json;
 }
 
@@ -57,8 +73,11 @@ Report report_of(const Figures& figures, uint64_t wrong) {
   if (figures.ratio() < 1) report.meaning += ": other work disturbed the measuring of the limits, run it again";
   report.figures = json_of(figures);
   report.table = {{"microseconds", "p50", "p90", "p99"},
-                  {row("remote fault", figures.fault), row("limit: raw userfault, spinning", figures.uffd),
-                   row("limit: raw loopback TCP, spinning", figures.tcp)}};
+                  {row("remote fault", figures.fault), row("limit: raw userfault", figures.uffd),
+                   row("limit: raw loopback TCP", figures.tcp)}};
+  for (const Stage& stage : figures.stages) {
+    report.table.rows.push_back(row(fmt::format("  {}", stage.name).c_str(), stage.took));
+  }
   report.notes = {"only reads of pages that were not here count; medians of the repeats", kFaultLimitNote};
   report.lines = {distribution_plot(figures)};
   report.wrong = wrong;
@@ -78,14 +97,15 @@ Result<Report> measure_fault(const Options& options, std::string* problem) {
   uint64_t wrong = 0;
   (void)read_remote(*region, pages, rounds / 4, 1, &wrong);  // warm
   std::vector<Quantiles> faults;
+  FaultStages stages;
   FaultLimits limits;
   for (size_t repeat = 1; repeat <= options.repeats; ++repeat) {
     options.say(fmt::format("repeat {} of {}", repeat, options.repeats));
     HEC_TRY(limits.sample(options, problem));
-    std::vector<int64_t> samples = read_remote(*region, pages, rounds, repeat + 1, &wrong);
+    std::vector<int64_t> samples = read_remote(*region, pages, rounds, repeat + 1, &wrong, &stages);
     faults.push_back(quantiles_of(samples));
   }
-  return report_of({median(faults), limits.uffd(), limits.tcp(), region->stats()}, wrong);
+  return report_of({median(faults), limits.uffd(), limits.tcp(), stages_of(stages), region->stats()}, wrong);
 }
 
 }  // namespace hecaton::bench

@@ -22,12 +22,13 @@ double median(std::vector<double> values);
 // Each quantile's median over the repeats.
 Quantiles median(const std::vector<Quantiles>& repeats);
 
-// A page fault on shared memory that a spinning thread answers with UFFDIO_COPY from a ready buffer: nothing but the
-// kernel and the two processors. `rounds` faults, each on a page of its own.
+// A page fault on shared memory that a thread answers with UFFDIO_COPY from a ready buffer: nothing but the kernel and
+// the processors. In the quicker of two ways: the thread sits on the processor of the one that faults, or spins on
+// another. `rounds` faults each, each on a page of its own.
 Result<Quantiles> measure_raw_fault(size_t rounds);
 
 // A request and reply over loopback TCP of the sizes that a demand read has (40 and 4152 bytes), both ends spinning on
-// non-blocking sockets, each in a thread of its own.
+// non-blocking sockets, each on a processor of its own.
 Result<Quantiles> measure_raw_tcp(size_t rounds);
 
 // `bytes` through one loopback TCP stream, in GB/s: a thread that sends and one that receives, with blocking calls of

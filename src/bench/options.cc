@@ -13,8 +13,10 @@ constexpr std::array<size_t, 5> kStreamBuffers{64 << 10, 128 << 10, 256 << 10, 5
 }  // namespace
 
 const char* const kFaultLimitNote =
-    "limit: a userfault that a spinning thread answers from a ready buffer (UFFDIO_COPY), plus a request and reply of "
-    "the same sizes over loopback TCP with both ends spinning; p50 of each, taken in every repeat";
+    "limit: a userfault that a thread answers from a ready buffer (UFFDIO_COPY), on the same processor or spinning on "
+    "another, whichever is quicker, plus a request and reply of the same sizes over loopback TCP, both ends spinning "
+    "on "
+    "processors of their own; p50 of each, taken in every repeat";
 const char* const kStreamLimitNote =
     "limit: one loopback TCP stream, a thread that sends and a thread that receives, blocking calls, the best of "
     "buffers of 64 KiB to 1 MiB, taken in every repeat";

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <random>
 
 #include "base/clock.h"
@@ -17,6 +18,24 @@ volatile uint64_t* words_of(const PagedRegion& region, PageNumber page) {
   return reinterpret_cast<volatile uint64_t*>(region.data() + page.value * kPageBytes);
 }
 
+// The reader goes on before the fault thread has left its last mark, if each has a processor of its own.
+bool marks_are_complete(const FaultTrace& trace, int64_t start) {
+  for (const int64_t by = monotonic_ns() + 100'000; monotonic_ns() < by;) {
+    if (trace.read.load() >= start && trace.installed.load() >= trace.answered.load()) return true;
+  }
+  return false;
+}
+
+void add_stages(const FaultTrace& trace, int64_t start, int64_t end, FaultStages* stages) {
+  if (!marks_are_complete(trace, start)) return;
+  stages->event_wait.push_back(trace.read - start);
+  stages->table.push_back(trace.decided - trace.read);
+  stages->send.push_back(trace.sent - trace.decided);
+  stages->wire.push_back(trace.answered - trace.sent);
+  stages->install.push_back(trace.installed - trace.answered);
+  stages->wake.push_back(std::max<int64_t>(0, end - trace.installed));
+}
+
 }  // namespace
 
 void fill(const PagedRegion& region, UsedPages pages) {
@@ -24,7 +43,7 @@ void fill(const PagedRegion& region, UsedPages pages) {
 }
 
 std::vector<int64_t> read_remote(const PagedRegion& region, UsedPages pages, size_t rounds, uint64_t seed,
-                                 uint64_t* wrong) {
+                                 uint64_t* wrong, FaultStages* stages) {
   std::mt19937_64 random(seed);
   std::vector<int64_t> samples;
   samples.reserve(rounds);
@@ -38,7 +57,9 @@ std::vector<int64_t> read_remote(const PagedRegion& region, UsedPages pages, siz
     const uint64_t word = words[0];
     const int64_t took = monotonic_ns() - start;
     if (word != word_of(page)) ++*wrong;
-    if ((resident & 1) == 0) samples.push_back(took);
+    if ((resident & 1) != 0) continue;
+    samples.push_back(took);
+    if (stages) add_stages(region.last_demand(), start, start + took, stages);
   }
   return samples;
 }

@@ -21,9 +21,19 @@ struct UsedPages {
 // Writes a word into each of them that read_remote() recognizes. What does not fit becomes remote.
 void fill(const PagedRegion& region, UsedPages pages);
 
+// Where the time of a remote fault goes, nanoseconds; one sample a fault.
+struct FaultStages {
+  std::vector<int64_t> event_wait;  // until the fault thread has read the event
+  std::vector<int64_t> table;       // until the table says what to do
+  std::vector<int64_t> send;        // until the kernel has taken the request
+  std::vector<int64_t> wire;        // until the answer is here
+  std::vector<int64_t> install;     // until the page is in place
+  std::vector<int64_t> wake;        // until the reader goes on
+};
+
 // Reads one word of random pages until `rounds` of them were remote; how long those reads took, in nanoseconds. Adds
 // the reads that found a wrong word to `wrong`.
 std::vector<int64_t> read_remote(const PagedRegion& region, UsedPages pages, size_t rounds, uint64_t seed,
-                                 uint64_t* wrong);
+                                 uint64_t* wrong, FaultStages* stages = nullptr);
 
 }  // namespace hecaton::bench

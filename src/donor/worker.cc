@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "donor/thread.h"
+#include "os/scheduling.h"
 
 namespace hecaton::donor {
 namespace {
@@ -20,6 +21,7 @@ constexpr int kReceivesPerTurn = 8;
 // How long to look for the next request before sleeping, if requests have been coming that fast.
 constexpr int64_t kSpinNs = 200'000;
 constexpr uint64_t kSpinsPerPoll = 8;
+constexpr int64_t kAsideEveryNs = 1'000'000;
 
 class StreamSink final : public ReplySink {
  public:
@@ -91,7 +93,10 @@ void Worker::run() {
       if (!spin || ++spins_ % kSpinsPerPoll == 0) {
         count = poller_.wait(events_, spin ? 0 : wait_ms());
         serve_events(count);
-        if (spin && count == 0) sched_yield();
+        if (spin && count == 0) {
+          step_aside();
+          sched_yield();
+        }
       }
     }
     if (count > 0) spin_.busy(monotonic_ns());
@@ -109,6 +114,18 @@ int Worker::wait_ms() const {
   if (stopping_) until = until == 0 ? stop_by_ns_ : std::min(until, stop_by_ns_);
   if (until == 0) return -1;
   return static_cast<int>(std::max<int64_t>(0, (until - monotonic_ns() + kNsPerMs - 1) / kNsPerMs));
+}
+
+// A host on this machine handles its faults on the processor of the thread that faults. If that is this very one, each
+// waits for the other to let go of it, while others may be idle: the kernel moves sleepers, not spinners.
+void Worker::step_aside() {
+  const int64_t now = monotonic_ns();
+  if (hottest_ == kNone || now < next_aside_ns_) return;
+  next_aside_ns_ = now + kAsideEveryNs;
+  const Connection* connection = slots_[hottest_].get();
+  if (!connection) return;
+  std::optional<unsigned> peer = connection->stream->local_peer_processor();
+  if (peer && static_cast<int>(*peer) == sched_getcpu()) (void)leave_processor(*peer);
 }
 
 // Looks, without asking the poller, whether the connection that spoke last has more. True if it had.

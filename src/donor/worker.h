@@ -49,6 +49,7 @@ class Worker {
   bool finished() const;
   int wait_ms() const;
   bool serve_hottest();
+  void step_aside();
   void serve_events(size_t count);
   void serve(Connection& connection, uint32_t events);
   void receive(Connection& connection);
@@ -76,6 +77,7 @@ class Worker {
   std::array<epoll_event, 256> events_;
   AdaptiveSpin spin_;
   uint64_t spins_ = 0;
+  int64_t next_aside_ns_ = 0;
   size_t hottest_ = kNone;  // slot of the connection that spoke last
   std::unique_ptr<std::byte[]> scratch_;
   bool stopping_ = false;

@@ -13,7 +13,7 @@ bool is_zero_page(const std::byte* page) {
   return first == 0 && std::memcmp(page, page + sizeof first, kPageBytes - sizeof first) == 0;
 }
 
-constexpr uint64_t kPagesPerCalmPunch = 32;
+constexpr uint64_t kPagesPerCalmPunch = 16;
 
 }  // namespace
 

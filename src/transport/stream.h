@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -37,6 +38,8 @@ class Stream {
   // One-sided reads beside the stream, and the memory for them; null where there are none.
   virtual DirectReader* direct_reader() { return nullptr; }
   virtual MemoryExposer* memory_exposer() { return nullptr; }
+  // If the peer is on this machine: the processor from which it sent last, as far as is known.
+  virtual std::optional<unsigned> local_peer_processor() const { return std::nullopt; }
 };
 
 // Over TCP or RDMA, as the URL says: see connect_tcp() and connect_rdma().
