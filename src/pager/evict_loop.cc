@@ -115,8 +115,8 @@ void EvictLoop::send_discard(ExtentNumber extent, std::span<const PageRun> runs)
   if (!sent.ok()) context_.donor_lost(*donor, sent.error());
 }
 
-void EvictLoop::wake_fault_thread() {
-  if (fault_nudge_) fault_nudge_->always();
+void EvictLoop::wake_fault_threads() {
+  for (Nudge* nudge : fault_nudges_) nudge->always();
 }
 
 }  // namespace hecaton

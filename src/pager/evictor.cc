@@ -47,7 +47,7 @@ bool Evictor::take_pages(Batch& batch) {
     std::optional<PageTable::Leave> leave = state_.table.begin_leave(page_of(batch, i));
     batch.items[i] = Item{leave.value_or(PageTable::Leave{}), leave.has_value(), leave.has_value(), false, false};
     if (leave) ++batch.pages;
-    if (leave && leave->trigger) state_.wasted_triggers.fetch_add(1);
+    if (leave && leave->trigger) state_.count_waste(page_of(batch, i));
   }
   return batch.pages > 0;
 }
@@ -154,7 +154,7 @@ void Evictor::complete(Batch& batch) {
   batch.used = false;
   --in_flight_;
   pages_in_flight_ -= batch.pages;
-  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_thread();
+  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_threads();
 }
 
 // Each stretch of committed pages and gaps is freed with one call.

@@ -7,8 +7,9 @@
 //   Leaving   a write: take it back, no traffic
 //   resident and yet "missing": a late message; wake, change nothing (invariant 6)
 //
-// One thread. Allocates nothing after construction, never waits: what cannot be done now is deferred and tried again
-// by retry_deferred(). The network and the kernel are behind interfaces, so that tests can play both.
+// One thread; each shard of the pager has a server of its own, for the pages of its stripes. Allocates nothing after
+// construction, never waits: what cannot be done now is deferred and tried again by retry_deferred(). The network and
+// the kernel are behind interfaces, so that tests can play both.
 #pragma once
 
 #include <array>
@@ -44,7 +45,7 @@ class FaultBackend {
 
 class FaultServer {
  public:
-  FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend);
+  FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend, unsigned shard = 0);
 
   void handle(const Fault& fault);
   // The guest's process discards these pages (balloon, free page reporting): they become Absent.
@@ -93,6 +94,7 @@ class FaultServer {
   PagerState& state_;
   Prefetcher prefetcher_;
   FaultBackend& backend_;
+  const unsigned shard_;
   std::array<Slot, kSlots> slots_;
   std::vector<uint32_t> free_slots_;
   std::vector<Fault> deferred_;
@@ -101,6 +103,7 @@ class FaultServer {
   std::vector<PageRun> retrying_discards_;
   uint64_t discarded_resident_ = 0;
   bool wake_everything_ = false;
+  bool paused_ = false;  // counted in PagerState::prefetch_paused
   bool waiting_soon_ = false;
 };
 

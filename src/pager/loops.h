@@ -1,4 +1,6 @@
-// The three threads of a pager. Each owns its logic object and its connection to every donor.
+// The threads of a pager: a fault thread for each shard, one that prefetches, one that evicts. Each owns its logic
+// object and its connection to every donor. Fault threads share no lock: each has its own userfaultfd, its own
+// prefetcher, and its own queue to the prefetch thread.
 //
 // Stopping: raise `stop`, nudge every loop, join. A loop ends by itself when memory is lost.
 #pragma once
@@ -61,8 +63,10 @@ class Nudge {
 
 class FaultLoop final : public FaultBackend {
  public:
-  static Result<std::unique_ptr<FaultLoop>> create(LoopContext context, const Userfaultfd& uffd, RemoteAddress base,
-                                                   Prefetcher prefetcher, EvictLoop& evict, PrefetchLoop& prefetch);
+  // `uffd` has the faults of the stripes of `shard`; `base` is where the region begins.
+  static Result<std::unique_ptr<FaultLoop>> create(LoopContext context, unsigned shard, const Userfaultfd& uffd,
+                                                   RemoteAddress base, Prefetcher prefetcher, EvictLoop& evict,
+                                                   PrefetchLoop& prefetch);
   void run();
   Nudge& nudge() { return nudge_; }
 
@@ -72,14 +76,16 @@ class FaultLoop final : public FaultBackend {
   void report_loss(LossReport report) override;
 
  private:
-  FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher, EvictLoop& evict,
-            PrefetchLoop& prefetch, Poller poller, Nudge nudge);
+  FaultLoop(LoopContext context, unsigned shard, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher,
+            EvictLoop& evict, PrefetchLoop& prefetch, Poller poller, Nudge nudge);
+  DonorClient& link(size_t donor) { return context_.pool.demand(shard_, donor); }
   bool read_faults();
   bool read_replies();
   bool spin();
   void sleep(int timeout_ms);
 
   LoopContext context_;
+  const unsigned shard_;
   const Userfaultfd& uffd_;
   const RemoteAddress base_;
   FaultServer server_;
@@ -98,12 +104,12 @@ class EvictLoop final : public EvictionBackend {
   static Result<std::unique_ptr<EvictLoop>> create(LoopContext context);
   void run();
   Nudge& nudge() { return nudge_; }
-  void set_fault_nudge(Nudge* nudge) { fault_nudge_ = nudge; }
+  void set_fault_nudges(std::vector<Nudge*> nudges) { fault_nudges_ = std::move(nudges); }
 
   void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
-  void wake_fault_thread() override;
+  void wake_fault_threads() override;
 
  private:
   EvictLoop(LoopContext context, Poller poller, Nudge nudge);
@@ -117,7 +123,7 @@ class EvictLoop final : public EvictionBackend {
   Evictor evictor_;
   Poller poller_;
   Nudge nudge_;
-  Nudge* fault_nudge_ = nullptr;
+  std::vector<Nudge*> fault_nudges_;
   std::array<epoll_event, 64> events_;
 };
 
@@ -126,22 +132,22 @@ class PrefetchLoop final : public PrefetchBackend {
   static Result<std::unique_ptr<PrefetchLoop>> create(LoopContext context);
   void run();
   Nudge& nudge() { return nudge_; }
-  // From the fault thread; a window that finds no place in the queue is dropped.
-  void offer(const PrefetchWindow& window);
+  // From the fault thread of `shard`; a window that finds no place in its queue is dropped.
+  void offer(unsigned shard, const PrefetchWindow& window);
 
-  void set_nudges(Nudge* fault, Nudge* evict) {
-    fault_nudge_ = fault;
+  void set_nudges(std::vector<Nudge*> fault, Nudge* evict) {
+    fault_nudges_ = std::move(fault);
     evict_nudge_ = evict;
   }
   size_t donor_of(ExtentNumber extent) override;
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
-  void wake_fault_thread() override;
+  void wake_fault_threads() override;
   void wake_evictor() override;
 
  private:
   PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
   bool take(PrefetchWindow* window);
-  bool queue_empty() const;
+  bool queues_empty() const;
   void read_replies(int timeout_ms);
 
   struct Queue {
@@ -153,9 +159,10 @@ class PrefetchLoop final : public PrefetchBackend {
   PrefetchWorker worker_;
   Poller poller_;
   Nudge nudge_;
-  Nudge* fault_nudge_ = nullptr;
+  std::vector<Nudge*> fault_nudges_;
   Nudge* evict_nudge_ = nullptr;
-  Guarded<Queue> queue_;
+  std::vector<Guarded<Queue>> queues_;  // of each shard
+  size_t next_queue_ = 0;               // to look into first: they take turns
   std::array<epoll_event, 64> events_;
 };
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/clock.h"
 #include "pager/loops.h"
 
@@ -23,10 +25,11 @@ PrefetchLoop::PrefetchLoop(LoopContext context, Poller poller, Nudge nudge)
       watch_(context.pool.donors()),
       worker_(context.state, *this),
       poller_(std::move(poller)),
-      nudge_(std::move(nudge)) {}
+      nudge_(std::move(nudge)),
+      queues_(context.state.stripes.shards()) {}
 
-void PrefetchLoop::offer(const PrefetchWindow& window) {
-  queue_.with([&](Queue& queue) {
+void PrefetchLoop::offer(unsigned shard, const PrefetchWindow& window) {
+  queues_[shard].with([&](Queue& queue) {
     if (queue.count == queue.windows.size()) return;
     queue.windows[(queue.first + queue.count++) % queue.windows.size()] = window;
   });
@@ -34,17 +37,24 @@ void PrefetchLoop::offer(const PrefetchWindow& window) {
 }
 
 bool PrefetchLoop::take(PrefetchWindow* window) {
-  return queue_.with([&](Queue& queue) {
+  auto take_from = [window](Queue& queue) {
     if (queue.count == 0) return false;
     *window = queue.windows[queue.first];
     queue.first = (queue.first + 1) % queue.windows.size();
     --queue.count;
     return true;
-  });
+  };
+  for (size_t looked = 0; looked < queues_.size(); ++looked) {
+    Guarded<Queue>& queue = queues_[next_queue_];
+    next_queue_ = (next_queue_ + 1) % queues_.size();
+    if (queue.with(take_from)) return true;
+  }
+  return false;
 }
 
-bool PrefetchLoop::queue_empty() const {
-  return queue_.with([](const Queue& queue) { return queue.count == 0; });
+bool PrefetchLoop::queues_empty() const {
+  auto empty = [](const Queue& queue) { return queue.count == 0; };
+  return std::all_of(queues_.begin(), queues_.end(), [&](const Guarded<Queue>& queue) { return queue.with(empty); });
 }
 
 void PrefetchLoop::run() {
@@ -53,7 +63,7 @@ void PrefetchLoop::run() {
     worker_.resume();
     while (!worker_.waiting() && take(&window)) worker_.start(window);
     nudge_.about_to_sleep();
-    bool work = context_.ended() || (!queue_empty() && !worker_.waiting());
+    bool work = context_.ended() || (!queues_empty() && !worker_.waiting());
     read_replies(work ? 0 : worker_.waiting() ? kSoonMs : -1);
   }
 }
@@ -79,8 +89,8 @@ void PrefetchLoop::read_replies(int timeout_ms) {
   context_.check_silence(watch_);
 }
 
-void PrefetchLoop::wake_fault_thread() {
-  if (fault_nudge_) fault_nudge_->always();
+void PrefetchLoop::wake_fault_threads() {
+  for (Nudge* nudge : fault_nudges_) nudge->always();
 }
 
 void PrefetchLoop::wake_evictor() {

@@ -43,7 +43,7 @@ Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role
 
 Result<std::unique_ptr<DonorPool>> DonorPool::open(const PoolConfig& config, std::string* problem) {
   HEC_CHECK(!config.nodes.empty());
-  auto pool = std::make_unique<DonorPool>();
+  std::unique_ptr<DonorPool> pool(new DonorPool(config.shards));
   pool->instance_ = random_id();
   HEC_TRY(pool->connect_all(config, problem));
   HEC_TRY(pool->reserve(config, problem));
@@ -61,35 +61,44 @@ Result<void> DonorPool::connect_all(const PoolConfig& config, std::string* probl
       return Error{ErrorCode::kPermission, 0, "a donor off loopback without --insecure"};
     }
     Member member;
-    member.url = url;
-    for (auto [role, link] :
-         {std::pair(wire::Role::kDemand, &member.demand), std::pair(wire::Role::kPrefetch, &member.prefetch),
-          std::pair(wire::Role::kWriteBack, &member.write_back)}) {
-      std::string detail;
-      Deadline by = Deadline::after_ms(config.connect_ms);
-      Result<std::unique_ptr<DonorClient>> client = connect(url, role, instance_, by, &detail);
-      if (!client.ok()) {
-        *problem = explain(url, client.error(), detail);
-        return client.error();
-      }
-      *link = std::move(client).value();
-    }
+    HEC_TRY(connect_to(url, config, &member, problem));
     if (!is_one_new_donor(member, problem)) return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
     members_.push_back(std::move(member));
   }
   return {};
 }
 
+Result<void> DonorPool::connect_to(const NodeUrl& url, const PoolConfig& config, Member* member, std::string* problem) {
+  auto open = [&](wire::Role role) -> Result<std::unique_ptr<DonorClient>> {
+    std::string detail;
+    auto client = connect(url, role, instance_, Deadline::after_ms(config.connect_ms), &detail);
+    if (!client.ok()) *problem = explain(url, client.error(), detail);
+    return client;
+  };
+  member->url = url;
+  for (unsigned shard = 0; shard < shards_; ++shard) member->demand.push_back(HEC_TRY(open(wire::Role::kDemand)));
+  member->prefetch = HEC_TRY(open(wire::Role::kPrefetch));
+  member->write_back = HEC_TRY(open(wire::Role::kWriteBack));
+  return {};
+}
+
+std::vector<DonorClient*> DonorPool::Member::links() const {
+  std::vector<DonorClient*> all{prefetch.get(), write_back.get()};
+  for (const auto& link : demand) all.push_back(link.get());
+  return all;
+}
+
 // Two names of one donor would count its memory twice; a donor that is started anew between two connections holds
 // nothing.
 bool DonorPool::is_one_new_donor(const Member& member, std::string* problem) const {
-  const uint64_t instance = member.demand->donor().donor_instance;
-  if (member.prefetch->donor().donor_instance != instance || member.write_back->donor().donor_instance != instance) {
+  const uint64_t instance = member.demand.front()->donor().donor_instance;
+  for (const DonorClient* link : member.links()) {
+    if (link->donor().donor_instance == instance) continue;
     *problem = fmt::format("donor {} was started anew just now; try again", member.url.printable());
     return false;
   }
   for (const Member& other : members_) {
-    if (other.demand->donor().donor_instance != instance) continue;
+    if (other.demand.front()->donor().donor_instance != instance) continue;
     *problem = fmt::format("donors {} and {} are the same hecatond; name it once", other.url.printable(),
                            member.url.printable());
     return false;
@@ -102,8 +111,9 @@ Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) 
   std::vector<uint64_t> free_extents;
   uint64_t free_bytes = 0;
   for (Member& member : members_) {
-    free_extents.push_back(member.demand->donor().free_bytes / kExtentBytes);
-    free_bytes += member.demand->donor().free_bytes;
+    const uint64_t lends = member.demand.front()->donor().free_bytes;
+    free_extents.push_back(lends / kExtentBytes);
+    free_bytes += lends;
   }
   auto shares = split_by_capacity(extents, free_extents);
   if (!shares) {
@@ -122,7 +132,7 @@ Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) 
   for (size_t i = 0; i < members_.size(); ++i) {
     open.reserve_bytes = (*shares)[i] * kExtentBytes;
     donor_shares.push_back({donor_id(members_[i].url.printable()), (*shares)[i]});
-    for (DonorClient* link : {members_[i].demand.get(), members_[i].prefetch.get(), members_[i].write_back.get()}) {
+    for (DonorClient* link : members_[i].links()) {
       std::string detail;
       Result<void> opened = link->open_region(open, Deadline::after_ms(config.connect_ms), &detail);
       if (!opened.ok()) {
