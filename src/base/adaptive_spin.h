@@ -1,5 +1,5 @@
 // How long a thread that has run out of work looks for more before it sleeps. Waking a thread that sleeps on an idle
-// processor costs tens of microseconds (71 instead of 17.7 for a page fault on the machine of docs/adr/0003), several
+// processor costs tens of microseconds (71 instead of 17.7 for a page fault on the machine of docs/adr/0005), several
 // times the work itself; spinning for work that does not come costs a processor. So: spin only while work has been
 // coming within the time that a spin may last.
 //

@@ -93,8 +93,8 @@ void Worker::run() {
       if (!spin || ++spins_ % kSpinsPerPoll == 0) {
         count = poller_.wait(events_, spin ? 0 : wait_ms());
         serve_events(count);
+        if (spin && count == 0) sched_yield();
       }
-      if (spin && count == 0) sched_yield();
     }
     if (count > 0) spin_.busy(monotonic_ns());
     if (deadlines_ && monotonic_ns() >= next_check_ns_) enforce_deadlines();

@@ -32,7 +32,7 @@ EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
       nudge_(std::move(nudge)) {}
 
 bool EvictLoop::idle() const {
-  return !context_.state.budget.eviction_due() && !evictor_.more_discards() && evictor_.in_flight() == 0;
+  return !evictor_.due() && !evictor_.more_discards() && evictor_.in_flight() == 0;
 }
 
 void EvictLoop::run() {
@@ -53,7 +53,7 @@ void EvictLoop::run() {
     if (watch_.owed() < Evictor::kDiscardsAtOnce) evictor_.send_discards();
     if (evictor_.in_flight() > 0 || watch_.owed() >= Evictor::kDiscardsAtOnce) {
       read_replies(started ? 0 : -1);
-    } else if (!started && context_.state.budget.eviction_due()) {
+    } else if (!started && evictor_.due()) {
       read_replies(kAllBusyNs);
     }
   }

@@ -13,41 +13,81 @@ bool is_zero_page(const std::byte* page) {
 }
 
 Evictor::Evictor(PagerState& state, EvictionBackend& backend)
-    : state_(state), backend_(backend), policy_(state.table), batches_(kDepth) {
-  entries_.reserve(ClockPolicy::kMaxRun);
-  pieces_.reserve(ClockPolicy::kMaxRun);
-  runs_.reserve(ClockPolicy::kMaxRun);
+    : state_(state), backend_(backend), policy_(state.table, state.budget.limit()), batches_(kDepth) {
+  entries_.reserve(EvictionPolicy::kMaxRun);
+  pieces_.reserve(EvictionPolicy::kMaxRun);
+  runs_.reserve(EvictionPolicy::kMaxRun);
+}
+
+bool Evictor::eviction_wanted() const {
+  const Budget& budget = state_.budget;
+  if (leaving_pages_ == 0) return budget.eviction_due();
+  return budget.resident() > budget.limit() - budget.reserve() * 3 / 2 + leaving_pages_;
+}
+
+// Once the budget is all but used up, half a reserve of pages should be ready to leave.
+bool Evictor::cleaning_wanted() const {
+  const Budget& budget = state_.budget;
+  return budget.resident() > budget.limit() - std::min(budget.limit(), 2 * budget.reserve()) &&
+         ready_pages_ + cleaning_pages_ < budget.reserve() / 2 && ready_runs_ + in_flight_ < kMostReady;
+}
+
+PageRun Evictor::next_run(Purpose purpose) {
+  if (purpose == Purpose::kWriteBack || ready_runs_ == 0) return policy_.next_victims();
+  const Ready oldest = ready_[first_ready_];
+  first_ready_ = (first_ready_ + 1) % kMostReady;
+  --ready_runs_;
+  ready_pages_ -= oldest.pages;
+  return oldest.run;
+}
+
+void Evictor::make_ready(const Batch& batch) {
+  if (batch.candidates == 0) return;
+  HEC_CHECK(ready_runs_ < kMostReady);
+  ready_[(first_ready_ + ready_runs_++) % kMostReady] = {batch.run, batch.candidates};
+  ready_pages_ += batch.candidates;
 }
 
 Evictor::Started Evictor::start() {
-  const Budget& budget = state_.budget;
-  bool wanted = in_flight_ > 0 ? budget.resident() > budget.limit() - budget.reserve() * 3 / 2 + pages_in_flight_
-                               : budget.eviction_due();
-  if (!wanted || in_flight_ == kDepth) return Started::kNotDue;
+  if (in_flight_ == kDepth || !due()) return Started::kNotDue;
   uint64_t index = 0;
   while (batches_[index].used) ++index;
   Batch& batch = batches_[index];
-  batch.run = policy_.next_victims();
+  batch.purpose = eviction_wanted() ? Purpose::kEvict : Purpose::kWriteBack;
+  batch.run = next_run(batch.purpose);
   if (batch.run.count == 0) return Started::kAllBusy;
-  if (!take_pages(batch)) return Started::kTryAgain;
+  if (!take_pages(batch)) {
+    if (batch.purpose == Purpose::kEvict) return Started::kTryAgain;
+    make_ready(batch);  // nothing of it needs to be written back
+    return Started::kYes;
+  }
   if (!protect_pages(batch)) {
     give_up(batch);
     return Started::kTryAgain;
   }
   batch.used = true;
   ++in_flight_;
-  pages_in_flight_ += batch.pages;
+  (batch.purpose == Purpose::kEvict ? leaving_pages_ : cleaning_pages_) += batch.pages;
   if (!send(batch, index)) complete(batch);
   return Started::kYes;
 }
 
 bool Evictor::take_pages(Batch& batch) {
   batch.pages = 0;
+  batch.candidates = 0;
   for (uint64_t i = 0; i < batch.run.count; ++i) {
-    std::optional<PageTable::Leave> leave = state_.table.begin_leave(page_of(batch, i));
-    batch.items[i] = Item{leave.value_or(PageTable::Leave{}), leave.has_value(), leave.has_value(), false, false};
-    if (leave) ++batch.pages;
-    if (leave && leave->trigger) state_.count_waste(page_of(batch, i));
+    const PageNumber page = page_of(batch, i);
+    batch.items[i] = Item{};
+    const PageStatus status = state_.table.get(page);
+    // A run that was ready for a while may have pages that were used since: they stay.
+    if (status.referenced || status.busy || !status.resident()) continue;
+    ++batch.candidates;
+    if (batch.purpose == Purpose::kWriteBack && status.state != PageState::kDirty) continue;
+    std::optional<PageTable::Leave> leave = state_.table.begin_leave(page);
+    if (!leave) continue;
+    batch.items[i] = Item{*leave, true, true, false, false};
+    ++batch.pages;
+    if (leave->trigger) state_.count_waste(page);
   }
   return batch.pages > 0;
 }
@@ -132,29 +172,43 @@ Result<void> Evictor::on_write_reply(uint64_t index, wire::Status status, std::s
 void Evictor::complete(Batch& batch) {
   for (uint64_t i = 0; i < batch.run.count; ++i) {
     Item& item = batch.items[i];
-    if (!item.mine) continue;
-    const PageNumber page = page_of(batch, i);
-    const uint32_t version = item.leave.version;
-    if (item.rejected) {
-      // Torn by a write that took the page back, or damaged on the way: either way the newest bytes are here.
-      state_.table.keep_dirty(page, version);
-      item.mine = false;
-    } else if (item.zero) {
-      item.mine = state_.table.commit_absent(page, version);
-      if (item.mine) state_.counters.zeroed.add();
-      if (item.mine && state_.table.get(page).held) state_.mark_discards(page);
-    } else {
-      item.mine = state_.table.commit_remote(page, version);
-      if (item.mine) state_.remote_pages.fetch_add(1);
-      if (item.mine && item.leave.dirty) state_.counters.written_back.add();
-    }
+    if (item.mine) item.mine = commit(batch.purpose, item, page_of(batch, i));
   }
-  free_committed(batch);
+  if (batch.purpose == Purpose::kEvict) {
+    free_committed(batch);
+  } else {
+    make_ready(batch);
+  }
   free_reread_holes(batch);
   batch.used = false;
   --in_flight_;
-  pages_in_flight_ -= batch.pages;
+  (batch.purpose == Purpose::kEvict ? leaving_pages_ : cleaning_pages_) -= batch.pages;
   if (state_.fault_stalled.exchange(false)) backend_.wake_fault_threads();
+}
+
+// False: the page stays as it is now; it was taken back, or its bytes are still only here.
+bool Evictor::commit(Purpose purpose, const Item& item, PageNumber page) {
+  const uint32_t version = item.leave.version;
+  // Torn by a write that took the page back, or damaged on the way: either way the newest bytes are here.
+  if (item.rejected) return state_.table.keep_dirty(page, version, true) && false;
+  if (purpose == Purpose::kWriteBack) {
+    if (item.zero) {  // not sent: it becomes Absent when it leaves
+      return state_.table.keep_dirty(page, version, false);
+    }
+    if (!state_.table.commit_clean(page, version)) return false;
+    state_.counters.written_back.add();
+    return true;
+  }
+  if (item.zero) {
+    if (!state_.table.commit_absent(page, version)) return false;
+    state_.counters.zeroed.add();
+    if (state_.table.get(page).held) state_.mark_discards(page);
+    return true;
+  }
+  if (!state_.table.commit_remote(page, version)) return false;
+  state_.remote_pages.fetch_add(1);
+  if (item.leave.dirty) state_.counters.written_back.add();
+  return true;
 }
 
 // Each stretch of committed pages and gaps is freed with one call.

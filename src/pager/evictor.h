@@ -10,6 +10,9 @@
 // The kernel's price is per call, so a run may have gaps: pages that are not here anyway. They are made busy for the
 // length of the punch, so that nobody puts one in place under it, and one call frees all residents of the run.
 //
+// Pages that will leave next are written back ahead of need: their run goes through 1 to 4, and they stay, Clean, until
+// budget is wanted; then only 5 and 6 are left to do.
+//
 // Several runs are under way at once, so that the network and the kernel work side by side. Nothing here is ever waited
 // for by a fault, unless the budget is used up to the last page.
 //
@@ -23,7 +26,7 @@
 #include <vector>
 
 #include "pager/pager_state.h"
-#include "residency/clock_policy.h"
+#include "residency/eviction_policy.h"
 #include "wire/frame.h"
 
 namespace hecaton {
@@ -47,6 +50,8 @@ class Evictor {
   // Starts a run if one is due. What stopped it, if nothing was started:
   enum class Started : uint8_t { kYes, kNotDue, kAllBusy, kTryAgain };
   Started start();
+  // Whether start() has something to do, were it only to write back ahead of need.
+  bool due() const { return eviction_wanted() || cleaning_wanted(); }
   // The donor's answer to a batch. Error: the donor broke the protocol.
   Result<void> on_write_reply(uint64_t batch, wire::Status status, std::span<const std::byte> body);
   // Tells donors what was discarded: some of it at a time, because the answers must be read in between, or both sides
@@ -58,8 +63,10 @@ class Evictor {
 
  private:
   static constexpr size_t kDepth = 4;
+  static constexpr size_t kMostReady = 64;
+  enum class Purpose : uint8_t { kEvict, kWriteBack };
   struct Item {
-    PageTable::Leave leave;
+    PageTable::Leave leave{};
     bool begun = false;  // was resident, and is Leaving on account of this batch
     bool mine = false;   // begun, and neither taken back nor given up since
     bool zero = false;
@@ -67,16 +74,23 @@ class Evictor {
   };
   struct Batch {
     PageRun run;
-    std::array<Item, ClockPolicy::kMaxRun> items;
-    uint64_t pages = 0;  // of `items`, those that are mine
+    std::array<Item, EvictionPolicy::kMaxRun> items;
+    uint64_t pages = 0;       // of `items`, those that were begun
+    uint64_t candidates = 0;  // those that could leave, as they are now or once they are written back
+    Purpose purpose = Purpose::kEvict;
     bool used = false;
   };
 
+  bool eviction_wanted() const;
+  bool cleaning_wanted() const;
+  PageRun next_run(Purpose purpose);
+  void make_ready(const Batch& batch);
   bool take_pages(Batch& batch);
   bool protect_pages(Batch& batch);
   void give_up(Batch& batch);
   bool send(Batch& batch, uint64_t index);
   void complete(Batch& batch);
+  bool commit(Purpose purpose, const Item& item, PageNumber page);
   void free_committed(Batch& batch);
   void punch_stretch(const Batch& batch, uint64_t first, uint64_t end);
   void gather_discards(ExtentNumber extent);
@@ -85,11 +99,20 @@ class Evictor {
 
   PagerState& state_;
   EvictionBackend& backend_;
-  ClockPolicy policy_;
+  EvictionPolicy policy_;
   std::vector<Batch> batches_;
   uint64_t next_discards_ = 0;  // extent to go on with; 0: begin anew
   size_t in_flight_ = 0;
-  uint64_t pages_in_flight_ = 0;
+  uint64_t leaving_pages_ = 0;   // of the batches in flight that evict
+  uint64_t cleaning_pages_ = 0;  // of those that write back ahead of need
+  // Runs that leave next, oldest first: chosen, and written back if they were dirty.
+  struct Ready {
+    PageRun run;
+    uint64_t pages = 0;  // of it, that could leave
+  };
+  std::array<Ready, kMostReady> ready_{};
+  size_t first_ready_ = 0, ready_runs_ = 0;
+  uint64_t ready_pages_ = 0;
   std::vector<wire::PageEntry> entries_;
   std::vector<iovec> pieces_;
   std::vector<PageRun> runs_;

@@ -15,6 +15,7 @@ constexpr uint64_t kNudgeToken = UINT64_MAX - 1;
 constexpr int64_t kFaultSpinNs = 50'000;
 constexpr int64_t kWireSpinNs = 200'000;
 constexpr uint64_t kRoundsPerSilenceCheck = 64;
+constexpr uint64_t kRoundsPerYield = 8;
 // Between tries of what could not be done for longer than that: memory is short, or a donor's answer is awaited.
 constexpr int kSoonMs = 1;
 
@@ -65,27 +66,30 @@ void FaultLoop::run() {
   for (uint64_t round = 0; !context_.ended(); ++round) {
     // Now and then while there is work, too: other donors may answer, and this one not.
     if (round % kRoundsPerSilenceCheck == 0) context_.check_silence(watch_);
-    bool worked = read_faults();
-    if (watch_.any_owed() && read_replies()) {
-      worked = true;
+    const bool on_the_wire = watch_.any_owed();
+    // While an answer is awaited it comes before new faults, which are looked for less often.
+    bool worked = on_the_wire && read_replies();
+    if (worked && !watch_.any_owed()) {
       // The thread whose page has just come may wait for this very processor: it goes first, the rest can wait.
-      if (!watch_.any_owed()) sched_yield();
+      sched_yield();
     }
+    if (worked || !on_the_wire || round % kRoundsPerYield == 0) worked = read_faults() || worked;
     bool soon = server_.retry_deferred();
-    if (worked || spin()) continue;
+    if (worked || spin(round)) continue;
     context_.check_silence(watch_);
     sleep(soon ? kSoonMs : -1);
   }
 }
 
 // There was nothing to do. True: look again at once.
-bool FaultLoop::spin() {
-  const int64_t now = monotonic_ns();
+bool FaultLoop::spin(uint64_t round) {
   const bool on_the_wire = watch_.any_owed();
+  // Who is to act next may wait for this very processor: the thread that will fault, the holder of a busy page, or a
+  // donor on this machine. The last of them only rarely, and yielding costs as much as a look at the socket.
+  if (on_the_wire && round % kRoundsPerYield != 0) return true;
+  const int64_t now = monotonic_ns();
   if (!on_the_wire) neighbour_.settle(now);
   if (!(on_the_wire ? wire_spin_ : fault_spin_).idle(now)) return false;
-  // Who is to act next may wait for this very processor: the thread that will fault, the holder of a busy page, or a
-  // donor on this machine.
   sched_yield();
   return true;
 }

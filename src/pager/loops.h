@@ -81,7 +81,7 @@ class FaultLoop final : public FaultBackend {
   DonorClient& link(size_t donor) { return context_.pool.demand(shard_, donor); }
   bool read_faults();
   bool read_replies();
-  bool spin();
+  bool spin(uint64_t round);
   void sleep(int timeout_ms);
 
   LoopContext context_;

@@ -148,7 +148,8 @@ PagerStats Pager::stats() const {
   stats.guest_ram_bytes = impl.config.region_bytes;
   stats.local_limit_bytes = impl.config.local_bytes / kPageBytes * kPageBytes;
   stats.table_bytes_per_page = static_cast<double>(PageTable::kBytesPerPage) +
-                               static_cast<double>(PlacementTable::kBytesPerExtent + PagerState::kBytesPerExtent) /
+                               static_cast<double>(PlacementTable::kBytesPerExtent + PagerState::kBytesPerExtent +
+                                                   PageTable::kBytesPerExtent + EvictionPolicy::kBytesPerExtent) /
                                    static_cast<double>(kPagesPerExtent);
   stats.threads = impl.threads.size();
   stats.shards = impl.stripes.shards();

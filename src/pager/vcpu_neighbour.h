@@ -1,6 +1,6 @@
 // Keeps the fault thread on the processor of the thread whose faults it serves. That one sleeps while its fault is
 // served, so its processor is free, warm and awake; a fault then costs two switches on one processor (7 µs on the
-// machine of docs/adr/0003) instead of waking another and being woken by it (17 µs if it spins, 71 if it sleeps).
+// machine of docs/adr/0005) instead of waking another and being woken by it (17 µs if it spins, 71 if it sleeps).
 // If several threads share the faults there is no one place, and the kernel decides.
 //
 // One thread: the one that it moves.

@@ -11,8 +11,12 @@ constexpr uint32_t kHeld = 1u << 4;
 constexpr uint32_t kTrigger = 1u << 5;
 constexpr uint32_t kReferenced = 1u << 6;
 constexpr uint32_t kPrefetched = 1u << 7;
-constexpr uint32_t kVersionShift = 8;
-constexpr uint32_t kVersionMask = 0xffffff;
+constexpr uint32_t kGhost = 1u << 8;
+constexpr uint32_t kLevelShift = 9;
+constexpr uint32_t kLevelMask = 0x3;
+constexpr uint32_t kVersionShift = 11;
+constexpr uint32_t kVersionMask = 0x1fffff;
+static_assert(PageTable::kMaxLevel == kLevelMask);
 
 constexpr PageState state_of(uint32_t word) {
   return static_cast<PageState>(word & kStateMask);
@@ -22,6 +26,32 @@ constexpr bool busy(uint32_t word) {
 }
 constexpr uint32_t version_of(uint32_t word) {
   return word >> kVersionShift;
+}
+constexpr uint32_t level_of(uint32_t word) {
+  return word >> kLevelShift & kLevelMask;
+}
+constexpr uint32_t with_level(uint32_t word, uint32_t level) {
+  return (word & ~(kLevelMask << kLevelShift)) | level << kLevelShift;
+}
+constexpr uint32_t risen(uint32_t level) {
+  return level < kLevelMask ? level + 1 : level;
+}
+constexpr uint32_t fallen(uint32_t level) {
+  return level > 0 ? level - 1 : 0;
+}
+constexpr bool resident(PageState state) {
+  return state == PageState::kClean || state == PageState::kDirty || state == PageState::kLeaving;
+}
+constexpr PageStatus status_of(uint32_t word) {
+  return {.state = state_of(word),
+          .busy = busy(word),
+          .held = (word & kHeld) != 0,
+          .trigger = (word & kTrigger) != 0,
+          .referenced = (word & kReferenced) != 0,
+          .prefetched = (word & kPrefetched) != 0,
+          .ghost = (word & kGhost) != 0,
+          .level = static_cast<uint8_t>(level_of(word)),
+          .version = version_of(word)};
 }
 constexpr uint32_t with_state(uint32_t word, PageState state) {
   return (word & ~kStateMask) | static_cast<uint32_t>(state);
@@ -71,9 +101,7 @@ bool PageTable::change(PageNumber page, Change next) {
 
 PageStatus PageTable::get(PageNumber page) const {
   HEC_CHECK(page.value < words_.size());
-  uint32_t word = words_[page.value].load();
-  return PageStatus{state_of(word),  busy(word), (word & kHeld) != 0, (word & kTrigger) != 0, (word & kReferenced) != 0,
-                    version_of(word)};
+  return status_of(words_[page.value].load());
 }
 
 bool PageTable::begin_fill(PageNumber page) {
@@ -95,17 +123,19 @@ void PageTable::finish_fetch(PageNumber page, Arrival arrival) {
     if (state_of(word) != PageState::kFetching) return std::nullopt;
     switch (arrival) {
       case Arrival::kClean:
-        return with_state(word, PageState::kClean) | kReferenced;
+        return with_state(word, PageState::kClean);
+      // That a page was fetched ahead is no sign that it is used again: its ghost ends here.
       case Arrival::kPrefetched:
-        return with_state(word, PageState::kClean) | kPrefetched | kReferenced;
+        return (with_state(word, PageState::kClean) & ~kGhost) | kPrefetched;
       case Arrival::kPrefetchedTrigger:
-        return with_state(word, PageState::kClean) | kPrefetched | kTrigger | kReferenced;
+        return (with_state(word, PageState::kClean) & ~kGhost) | kPrefetched | kTrigger;
       case Arrival::kDirty:
-        return with_state(word, PageState::kDirty) | kReferenced;
+        return with_state(word, PageState::kDirty);
     }
     return std::nullopt;
   });
   HEC_CHECK(done);
+  note_arrival(page);
 }
 
 void PageTable::abort_fetch(PageNumber page) {
@@ -123,11 +153,23 @@ void PageTable::settle_fetching(PageNumber page, PageState state) {
   HEC_CHECK(done);
 }
 
+// After the word: whoever takes the extent from the stack and looks at its pages finds the page there.
+void PageTable::note_arrival(PageNumber page) {
+  const uint64_t extent = extent_of(page).value;
+  if (arrived_[extent].load() != kNotListed) return;
+  uint32_t none = kNotListed;
+  if (!arrived_[extent].compare_exchange_strong(none, kLast)) return;  // now it is ours to link
+  uint32_t newest = newest_arrived_.load();
+  do {
+    arrived_[extent].store(newest);
+  } while (!newest_arrived_.compare_exchange_weak(newest, static_cast<uint32_t>(extent) + 2));
+}
+
 bool PageTable::begin_dirty(PageNumber page) {
   return change(page, [](uint32_t word) -> std::optional<uint32_t> {
-    PageState state = state_of(word);
-    bool resident = state == PageState::kClean || state == PageState::kDirty || state == PageState::kLeaving;
-    if (busy(word) || !resident) return std::nullopt;
+    if (busy(word) || !resident(state_of(word))) return std::nullopt;
+    // Wanted while it was leaving: as good as having come back.
+    if (state_of(word) == PageState::kLeaving) word |= kGhost;
     return (with_state(word, PageState::kDirty) & ~kTrigger) | kBusy | kReferenced;
   });
 }
@@ -145,7 +187,8 @@ std::optional<PageState> PageTable::begin_discard(PageNumber page) {
   bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     before = state_of(word);
     if (busy(word) || before == PageState::kFetching) return std::nullopt;
-    return (with_state(word, PageState::kAbsent) & ~(kTrigger | kPrefetched | kReferenced)) | kBusy;
+    word = with_level(word, 0);
+    return (with_state(word, PageState::kAbsent) & ~(kTrigger | kPrefetched | kReferenced | kGhost)) | kBusy;
   });
   return done ? std::optional(before) : std::nullopt;
 }
@@ -206,32 +249,50 @@ void PageTable::mark_held(PageNumber page) {
   words_[page.value].fetch_or(kHeld);
 }
 
-bool PageTable::keep_dirty(PageNumber page, uint32_t version) {
+bool PageTable::keep_dirty(PageNumber page, uint32_t version, bool referenced) {
   return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;
-    return with_state(word, PageState::kDirty) | kReferenced;
+    return with_state(word, PageState::kDirty) | (referenced ? kReferenced : 0);
+  });
+}
+
+bool PageTable::commit_clean(PageNumber page, uint32_t version) {
+  return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;
+    return with_state(word, PageState::kClean) | kHeld;
   });
 }
 
 bool PageTable::commit_remote(PageNumber page, uint32_t version) {
   return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;
-    return (with_state(word, PageState::kRemote) & ~kReferenced) | kBusy | kHeld;
+    return (with_state(word, PageState::kRemote) & ~kReferenced) | kBusy | kHeld | kGhost;
   });
 }
 
 bool PageTable::commit_absent(PageNumber page, uint32_t version) {
   return change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     if (busy(word) || state_of(word) != PageState::kLeaving || version_of(word) != version) return std::nullopt;
-    return (with_state(word, PageState::kAbsent) & ~kReferenced) | kBusy;
+    return (with_state(word, PageState::kAbsent) & ~kReferenced) | kBusy | kGhost;
   });
 }
 
-bool PageTable::clear_referenced(PageNumber page) {
-  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
-    if ((word & kReferenced) == 0) return std::nullopt;
-    return word & ~kReferenced;
+PageStatus PageTable::look(PageNumber page, bool recent) {
+  uint32_t looked_at = 0;
+  change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    const uint32_t level = level_of(word);
+    uint32_t next = word;
+    if (resident(state_of(word))) {
+      if (word & kGhost) next = with_level(word, recent ? risen(level) : fallen(level));
+      next &= ~(kGhost | kReferenced);
+    } else if (state_of(word) != PageState::kFetching) {
+      if (!(word & kGhost)) next = with_level(word, fallen(level));
+      next &= ~kGhost;
+    }
+    looked_at = next | (word & kReferenced) | (recent && resident(state_of(word)) ? word & kGhost : 0);
+    return next == word ? std::nullopt : std::optional(next);
   });
+  return status_of(looked_at);
 }
 
 bool PageTable::take_discarded(PageNumber page) {

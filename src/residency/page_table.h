@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/units.h"
 
@@ -42,8 +43,11 @@ struct PageStatus {
   bool busy = false;
   bool held = false;        // a donor has some version of it, so a discard must be told to the donor
   bool trigger = false;     // prefetched and left unmapped: its first touch shows that its window was used
-  bool referenced = false;  // touched since the eviction policy last looked
-  uint32_t version = 0;     // of the newest bytes that were ever sent; 24 bits, 0: none
+  bool referenced = false;  // seen in use (a write to a clean page, a trigger) since the eviction policy last looked
+  bool prefetched = false;  // fetched ahead, and nothing shows yet that its window was used
+  bool ghost = false;       // left since the eviction policy last looked; resident again: came back by demand
+  uint8_t level = 0;        // how often it came back soon after it had left: 0 … PageTable::kMaxLevel
+  uint32_t version = 0;     // of the newest bytes that were ever sent; 21 bits, 0: none
 
   bool resident() const {
     return state == PageState::kClean || state == PageState::kDirty || state == PageState::kLeaving;
@@ -54,9 +58,11 @@ class PageTable {
  public:
   using Word = std::atomic<uint32_t>;
   static constexpr size_t kBytesPerPage = sizeof(Word);
+  static constexpr size_t kBytesPerExtent = sizeof(std::atomic<uint32_t>);
+  static constexpr uint8_t kMaxLevel = 3;
 
   // All zeros is a table of absent pages. `words` must outlive the table.
-  explicit PageTable(std::span<Word> words) : words_(words) {}
+  explicit PageTable(std::span<Word> words) : words_(words), arrived_(extents_in(words.size())) {}
 
   uint64_t pages() const { return words_.size(); }
   PageStatus get(PageNumber page) const;
@@ -91,11 +97,26 @@ class PageTable {
   std::optional<Leave> begin_leave(PageNumber page);
   void cancel_leave(PageNumber page, const Leave& leave);  // Leaving + busy → Clean or Dirty as it was
   void mark_held(PageNumber page);                         // its bytes are about to be sent to a donor
-  bool keep_dirty(PageNumber page, uint32_t version);      // Leaving → Dirty: it could not be sent
-  bool commit_remote(PageNumber page, uint32_t version);   // Leaving, same version → Remote + busy
-  bool commit_absent(PageNumber page, uint32_t version);   // Leaving, same version → Absent + busy
-  // Clears `referenced`; true if it was set. The policy's second chance.
-  bool clear_referenced(PageNumber page);
+  // Leaving → Dirty: it was not sent. `referenced`: it is not to be tried again before the policy's next look.
+  bool keep_dirty(PageNumber page, uint32_t version, bool referenced);
+  bool commit_clean(PageNumber page, uint32_t version);   // Leaving, same version → Clean: written back, and stays
+  bool commit_remote(PageNumber page, uint32_t version);  // Leaving, same version → Remote + busy
+  bool commit_absent(PageNumber page, uint32_t version);  // Leaving, same version → Absent + busy
+  // --- for the eviction policy
+  // What the page is, and counts the look: a page that came back since the last look rises a level, or falls one if it
+  // came back long after it had left (not `recent`); one that stayed away falls one. Then `referenced` and `ghost`
+  // begin anew; what is returned has them as they were, `ghost` only if the page rose.
+  PageStatus look(PageNumber page, bool recent);
+  // Extents into which a page came since they were last forgotten here: each once, newest first. One thread.
+  template <typename Use>
+  void take_arrivals(Use use);
+  // The extent's next arrival is to be told again. Before its pages are looked at, so that none is missed.
+  void forget_arrivals(ExtentNumber extent) { arrived_[extent.value].store(kNotListed); }
+  // The opposite, for an extent that still has pages. False if there was an arrival meanwhile: it will be told.
+  bool keep_arrivals(ExtentNumber extent) {
+    uint32_t none = kNotListed;
+    return arrived_[extent.value].compare_exchange_strong(none, kLast);
+  }
   // Absent and still held → no longer held: the caller tells the donor.
   bool take_discarded(PageNumber page);
 
@@ -103,7 +124,23 @@ class PageTable {
   template <typename Change>
   bool change(PageNumber page, Change next);
   void settle_fetching(PageNumber page, PageState state);
+  void note_arrival(PageNumber page);
+
+  // A stack of extents, linked by number + 2: pushed by any thread, taken as a whole by one.
+  static constexpr uint32_t kNotListed = 0;
+  static constexpr uint32_t kLast = 1;
   std::span<Word> words_;
+  std::vector<std::atomic<uint32_t>> arrived_;  // the next of the stack, or kNotListed
+  std::atomic<uint32_t> newest_arrived_{kLast};
 };
+
+template <typename Use>
+void PageTable::take_arrivals(Use use) {
+  for (uint32_t link = newest_arrived_.exchange(kLast); link != kLast;) {
+    const ExtentNumber extent(link - 2);
+    link = arrived_[extent.value].load();
+    use(extent);
+  }
+}
 
 }  // namespace hecaton
