@@ -57,6 +57,7 @@ FaultLoop::FaultLoop(LoopContext context, unsigned shard, const Userfaultfd& uff
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
       watch_(context.pool.donors()),
+      streams_(context.state.stripes.shards()),
       fault_spin_(kFaultSpinNs),
       wire_spin_(kWireSpinNs) {
   waiting_donors_.reserve(context.pool.donors());
@@ -100,6 +101,7 @@ bool FaultLoop::read_faults() {
   if (!count.ok() || *count == 0) return false;
   const int64_t now = monotonic_ns();
   fault_spin_.busy(now);
+  adopt_streams();
   for (size_t i = 0; i < *count; ++i) {
     const FaultEvent& event = events[i];
     neighbour_.saw(event.thread_id);
@@ -186,6 +188,24 @@ bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
 
 void FaultLoop::prefetch(const PrefetchWindow& window) {
   prefetch_.offer(shard_, window);
+}
+
+void FaultLoop::hand_stream(unsigned shard, const Prefetcher::Stream& stream) {
+  peers_[shard]->receive_stream(shard_, stream);
+}
+
+// This thread may be asleep. It looks before it serves a fault, and the stream is of no use before that.
+void FaultLoop::receive_stream(unsigned from, const Prefetcher::Stream& stream) {
+  streams_[from].put(stream);
+  streams_came_.store(true);
+}
+
+void FaultLoop::adopt_streams() {
+  if (!streams_came_.load() || !streams_came_.exchange(false)) return;
+  Prefetcher::Stream stream;
+  for (StreamChute& chute : streams_) {
+    while (chute.take(&stream)) server_.adopt(stream);
+  }
 }
 
 void FaultLoop::wake_evictor() {

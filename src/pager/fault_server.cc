@@ -149,7 +149,12 @@ void FaultServer::count_used(PageNumber trigger) {
 // Asks for the windows that have become due, after learning from those that left untouched.
 void FaultServer::fetch_ahead() {
   if (uint64_t wasted = state_.take_waste(shard_)) prefetcher_.on_waste(wasted);
-  while (std::optional<PrefetchWindow> window = prefetcher_.next_window()) backend_.prefetch(*window);
+  while (std::optional<PrefetchWindow> window = prefetcher_.next_window()) {
+    // The touch of the trigger will be seen by the shard that has it. Told first, so that it knows in time.
+    const unsigned shard = state_.stripes.shard_of(window->page(window->trigger));
+    if (shard != shard_) backend_.hand_stream(shard, prefetcher_.last_stream());
+    backend_.prefetch(*window);
+  }
   if (prefetcher_.paused() == paused_) return;
   paused_ = !paused_;
   if (paused_) {

@@ -39,6 +39,8 @@ class FaultBackend {
   // lost (and has been reported).
   virtual bool start_read(PageNumber page, uint32_t slot) = 0;
   virtual void prefetch(const PrefetchWindow& window) = 0;
+  // The reader of this stream is coming to that shard's pages: its server is to adopt it.
+  virtual void hand_stream(unsigned shard, const Prefetcher::Stream& stream) = 0;
   virtual void wake_evictor() = 0;
   virtual void report_loss(LossReport report) = 0;
 };
@@ -48,6 +50,8 @@ class FaultServer {
   FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend, unsigned shard = 0);
 
   void handle(const Fault& fault);
+  // Another shard's prefetcher has followed this stream to here.
+  void adopt(const Prefetcher::Stream& stream) { prefetcher_.adopt(stream); }
   // The guest's process discards these pages (balloon, free page reporting): they become Absent.
   void discard(PageRun run);
   // An answer from the donor that `slot` was sent to. Error: the donor broke the protocol.

@@ -61,6 +61,29 @@ class Nudge {
   std::unique_ptr<std::atomic<bool>> asleep_;
 };
 
+// Streams on their way from one shard's prefetcher to another's. One thread puts, one takes; no lock.
+class StreamChute {
+ public:
+  // If it is full the stream is dropped: it must then be found anew, where it goes on.
+  void put(const Prefetcher::Stream& stream) {
+    const uint32_t at = put_.load(std::memory_order_relaxed);  // written by this thread only
+    if (at - taken_.load() == streams_.size()) return;
+    streams_[at % streams_.size()] = stream;
+    put_.store(at + 1);
+  }
+  bool take(Prefetcher::Stream* stream) {
+    const uint32_t at = taken_.load(std::memory_order_relaxed);  // written by this thread only
+    if (at == put_.load()) return false;
+    *stream = streams_[at % streams_.size()];
+    taken_.store(at + 1);
+    return true;
+  }
+
+ private:
+  std::array<Prefetcher::Stream, 8> streams_;
+  std::atomic<uint32_t> put_{0}, taken_{0};
+};
+
 class FaultLoop final : public FaultBackend {
  public:
   // `uffd` has the faults of the stripes of `shard`; `base` is where the region begins.
@@ -70,8 +93,12 @@ class FaultLoop final : public FaultBackend {
   void run();
   Nudge& nudge() { return nudge_; }
 
+  // All fault loops, by their shards. Before any of them runs.
+  void set_peers(std::vector<FaultLoop*> peers) { peers_ = std::move(peers); }
+
   bool start_read(PageNumber page, uint32_t slot) override;
   void prefetch(const PrefetchWindow& window) override;
+  void hand_stream(unsigned shard, const Prefetcher::Stream& stream) override;
   void wake_evictor() override;
   void report_loss(LossReport report) override;
 
@@ -79,6 +106,8 @@ class FaultLoop final : public FaultBackend {
   FaultLoop(LoopContext context, unsigned shard, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher,
             EvictLoop& evict, PrefetchLoop& prefetch, Poller poller, Nudge nudge);
   DonorClient& link(size_t donor) { return context_.pool.demand(shard_, donor); }
+  void receive_stream(unsigned from, const Prefetcher::Stream& stream);  // by the thread of that shard
+  void adopt_streams();
   bool read_faults();
   bool read_replies();
   bool spin(uint64_t round);
@@ -95,6 +124,9 @@ class FaultLoop final : public FaultBackend {
   Nudge nudge_;
   SilenceWatch watch_;
   std::vector<size_t> waiting_donors_;  // those that owe an answer
+  std::vector<FaultLoop*> peers_;
+  std::vector<StreamChute> streams_;  // from each shard
+  std::atomic<bool> streams_came_{false};
   VcpuNeighbour neighbour_;
   AdaptiveSpin fault_spin_, wire_spin_;  // for the next fault; for an answer
 };

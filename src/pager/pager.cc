@@ -111,11 +111,14 @@ Result<void> Pager::attach(std::vector<Userfaultfd> uffds, RemoteAddress base, U
   impl.prefetch = HEC_TRY(PrefetchLoop::create(context));
   Prefetcher prefetcher(prefetch_limits(impl.config, *impl.state));
   std::vector<Nudge*> fault_nudges;
+  std::vector<FaultLoop*> peers;
   for (unsigned shard = 0; shard < impl.stripes.shards(); ++shard) {
     impl.faults.push_back(
         HEC_TRY(FaultLoop::create(context, shard, impl.uffds[shard], base, prefetcher, *impl.evict, *impl.prefetch)));
     fault_nudges.push_back(&impl.faults.back()->nudge());
+    peers.push_back(impl.faults.back().get());
   }
+  for (FaultLoop* fault : peers) fault->set_peers(peers);
   impl.evict->set_fault_nudges(fault_nudges);
   impl.prefetch->set_nudges(fault_nudges, &impl.evict->nudge());
   for (auto& fault : impl.faults) {

@@ -29,7 +29,7 @@ PagingModel::PagingModel(const Options& options)
   const Prefetcher prefetcher(
       {.region_pages = options.pages, .window_pages = 16, .ahead_pages = options.budget / options.shards});
   for (unsigned shard = 0; shard < options.shards; ++shard) {
-    shards_.push_back(Shard{FaultServer(state_, prefetcher, *this, shard), {}, {}, {}});
+    shards_.push_back(Shard{FaultServer(state_, prefetcher, *this, shard), {}, {}, {}, {}});
   }
 }
 
@@ -252,6 +252,7 @@ void PagingModel::deliver_event(Shard& shard) {
   if (!shard.removals.empty()) return discard_for_guest(shard);
   if (shard.events.empty()) return;
   count_overlap(shard);
+  for (; !shard.streams.empty(); shard.streams.pop_front()) shard.server.adopt(shard.streams.front());
   Fault fault = shard.events.front();
   shard.events.pop_front();
   if (old_events_.size() < kMaxOldEvents)

@@ -52,6 +52,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   uint64_t accesses() const { return accesses_; }
   // How often a shard served something while another was within a kernel call.
   uint64_t shards_overlapped() const { return shards_overlapped_; }
+  uint64_t streams_handed() const { return streams_handed_; }
   const std::set<int64_t>& strides_prefetched() const { return strides_prefetched_; }
 
   // GuestMemory: the kernel
@@ -72,6 +73,10 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   // The backends: the network
   bool start_read(PageNumber page, uint32_t slot) override;
   void prefetch(const PrefetchWindow& window) override { windows_.push_back(window); }
+  void hand_stream(unsigned shard, const Prefetcher::Stream& stream) override {
+    shards_[shard].streams.push_back(stream);
+    ++streams_handed_;
+  }
   void wake_evictor() override {}
   void report_loss(LossReport report) override { loss_ = report.reason; }
   void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
@@ -121,6 +126,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
     std::deque<Fault> events;
     std::deque<PageRun> removals;
     std::deque<Message> demand;
+    std::deque<Prefetcher::Stream> streams;  // handed to it, not adopted yet
     bool running = false;
   };
 
@@ -171,7 +177,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   bool in_evictor_ = false, in_prefetcher_ = false;
   int discarding_ = 0;  // shards
   int depth_ = 0;
-  uint64_t accesses_ = 0, shards_overlapped_ = 0;
+  uint64_t accesses_ = 0, shards_overlapped_ = 0, streams_handed_ = 0;
   uint64_t next_value_ = 1;
   std::string breach_, loss_;
 };

@@ -61,7 +61,8 @@ TEST(PagingModel, TheSameWithAFaultThreadForEachShard) {
   run_seeds({.pages = 90, .budget = 64, .processors = 6, .shards = 3, .stripe_pages = 4}, 30, 20'000);
 }
 
-// What the test above is worth: every shard works, and often while another is in the middle of something.
+// What the test above is worth: every shard works, and often while another is in the middle of something; and scans go
+// from one to the other.
 TEST(PagingModel, RunsItsShardsSideBySide) {
   PagingModel::Options options{.shards = 2};
   options.seed = first_seed();
@@ -69,6 +70,7 @@ TEST(PagingModel, RunsItsShardsSideBySide) {
   run_steps(model, 60'000);
   ASSERT_EQ(model.breach(), "");
   EXPECT_GT(model.shards_overlapped(), 500u);
+  EXPECT_GT(model.streams_handed(), 10u);
 }
 
 // What the tests above are worth for prefetching: its pages are used, and come late, and its windows are of every kind.

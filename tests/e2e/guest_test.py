@@ -33,7 +33,8 @@ class GuestTest(EndToEndTest):
         self.assert_paged(guest)
 
     def test_with_four_shards_keeps_its_memory(self):
-        guest = Guest(self, run="memory_check --mib 320 --threads 4", qemu=("-smp", "2"), options=("--shards", "4"))
+        guest = Guest(self, run="memory_check --mib 320 --threads 2 --passes random,rewrite",
+                      qemu=("-smp", "2"), options=("--shards", "4"))
         self.assert_verified(guest, 320)
         self.assertEqual(4, self.assert_paged(guest)["shards"])
 
