@@ -1,140 +1,154 @@
-// hecaton bench: what paging costs on this machine, beside what the machine itself costs.
+// hecaton bench: what paging costs on this machine, beside what the machine itself costs. Arguments in, reports out.
 #include <fmt/format.h>
-#include <sys/mman.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
+#include <cerrno>
 #include <cstdio>
-#include <nlohmann/json.hpp>
-#include <random>
+#include <cstring>
 
-#include "base/clock.h"
 #include "base/units.h"
 #include "base/version.h"
-#include "capi/paged_region.h"
-#include "cli/bench_limits.h"
+#include "bench/benchmarks.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
 
 namespace hecaton::cli {
 namespace {
 
-struct FaultOptions {
-  size_t rounds = 20'000;
+struct Arguments {
+  bench::Options options;
   std::vector<std::string> nodes;
-  bool insecure = false;
+  std::string region, local;
+  std::string html;
   bool json = false;
 };
 
-struct FaultFigures {
-  Quantiles fault, raw_fault, raw_tcp;
-  PagerStats stats;
-  size_t wrong = 0;
-};
-
-constexpr uint64_t kRegionBytes = 256_MiB;
-constexpr uint64_t kLocalBytes = 32_MiB;
-
-// Makes the whole region remote but for what fits, with a recognizable word in every page.
-void fill(PagedRegion& region) {
-  for (uint64_t page = 0; page < kRegionBytes / kPageBytes; ++page) {
-    auto* words = reinterpret_cast<volatile uint64_t*>(region.data() + page * kPageBytes);
-    words[0] = page * 0x9e3779b97f4a7c15ull | 1;
-    words[100] = page;
-  }
+std::string check_size(const std::string& text) {
+  Result<uint64_t> size = parse_size(text);
+  if (!size.ok()) return size.error().context;
+  return *size < 8_MiB ? "at least 8M" : "";
 }
 
-// Reads one word of random pages. Only pages that were not resident before are counted: the pager tells by its counter.
-void read_at_random(PagedRegion& region, size_t rounds, FaultFigures* figures) {
-  std::mt19937_64 random(1);
-  std::vector<int64_t> samples;
-  while (samples.size() < rounds) {
-    const uint64_t page = random() % (kRegionBytes / kPageBytes);
-    auto* words = reinterpret_cast<volatile uint64_t*>(region.data() + page * kPageBytes);
-    unsigned char resident = 0;
-    // mincore tells of the file's page, not of the mapping: a page that is nowhere here is a remote one.
-    mincore(region.data() + page * kPageBytes, kPageBytes, &resident);
-    int64_t start = monotonic_ns();
-    uint64_t word = words[0];
-    int64_t took = monotonic_ns() - start;
-    if (word != (page * 0x9e3779b97f4a7c15ull | 1)) ++figures->wrong;
-    if ((resident & 1) == 0) samples.push_back(took);
+void add_common_options(CLI::App& verb, Arguments& arguments, bool has_nodes) {
+  verb.add_option("--repeats", arguments.options.repeats, "how often to measure; medians are shown")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  if (has_nodes) {
+    verb.add_option("--node", arguments.nodes, "a donor to use; default: an embedded one over loopback TCP")
+        ->type_name("URL");
+    verb.add_flag("--insecure", arguments.options.insecure, "use donors on other machines: nothing is encrypted yet");
   }
-  figures->fault = quantiles_of(samples);
+  verb.add_flag("--quick", arguments.options.quick, "a few seconds: shows that it works, measures nothing well");
+  verb.add_flag("--json", arguments.json, "figures as JSON");
+  verb.add_option("--html", arguments.html, "write a page with the plots")->type_name("FILE");
 }
 
-Result<FaultFigures> measure_faults(const FaultOptions& options, std::string* problem) {
-  FaultFigures figures;
-  const size_t limit_rounds = std::max<size_t>(options.rounds / 2, 2000);  // fewer say nothing on a busy machine
-  PagedRegionConfig config;
-  config.bytes = kRegionBytes;
-  config.local_bytes = kLocalBytes;
-  config.insecure = options.insecure;
-  config.prefetch_pages = 0;  // random reads; a guess would only get in their way
-  for (const std::string& text : options.nodes) {
+void add_options(CLI::App& verb, Arguments& arguments, const bench::Benchmark& benchmark) {
+  const CLI::Validator size(check_size, "SIZE");
+  if (benchmark.has_rounds) {
+    verb.add_option("--rounds", arguments.options.rounds, "operations to measure in each repeat")
+        ->check(CLI::Range(100, 10'000'000));
+  }
+  if (benchmark.has_size) verb.add_option("--size", arguments.region, "the memory to page")->check(size);
+  if (benchmark.has_local) {
+    verb.add_option("--local", arguments.local, "how much of it may be in this machine's RAM")->check(size);
+  }
+  add_common_options(verb, arguments, benchmark.has_nodes);
+}
+
+// Empty, or what is wrong with the arguments.
+std::string complete(Arguments& arguments) {
+  bench::Options& options = arguments.options;
+  for (const std::string& text : arguments.nodes) {
     Result<NodeUrl> url = parse_node_url(text);
-    if (!url.ok()) {
-      *problem = fmt::format("--node '{}': {}", text, url.error().context);
-      return url.error();
+    if (!url.ok()) return fmt::format("--node '{}': {}", text, url.error().context);
+    options.nodes.push_back(std::move(url).value());
+  }
+  if (!arguments.region.empty()) {
+    options.region_bytes = parse_size(arguments.region).value() / kExtentBytes * kExtentBytes;
+  }
+  if (!arguments.local.empty()) options.local_bytes = parse_size(arguments.local).value();
+  if (options.quick) options.repeats = 1;
+  if (isatty(STDERR_FILENO)) {
+    options.progress = [](const std::string& doing) { print_error("\r\033[K{}", doing); };
+  }
+  return "";
+}
+
+std::string write_page(const std::string& path, const std::vector<bench::Report>& reports) {
+  FILE* file = fopen(path.c_str(), "w");
+  if (!file) return strerror(errno);
+  const std::string page = bench::html_of(reports);
+  const bool written = fwrite(page.data(), 1, page.size(), file) == page.size();
+  return fclose(file) == 0 && written ? "" : strerror(errno);
+}
+
+void print_reports(const std::vector<bench::Report>& reports, bool json, bool all) {
+  if (!json) {
+    for (const bench::Report& report : reports) {
+      print_output("{}{}", &report == &reports[0] ? "" : "\n", text_of(report));
     }
-    config.nodes.push_back(std::move(url).value());
+  } else if (!all) {
+    print_output("{}\n", json_of(reports[0]).dump(2));
+  } else {
+    nlohmann::ordered_json whole = {{"version", kVersion}};
+    for (const bench::Report& report : reports) whole[report.name] = json_of(report);
+    print_output("{}\n", whole.dump(2));
   }
-  auto explain = [&](auto result) {
-    if (!result.ok()) *problem = result.error().describe();
-    return result;
-  };
-  figures.raw_fault = HEC_TRY(explain(measure_raw_fault(limit_rounds)));
-  figures.raw_tcp = HEC_TRY(explain(measure_raw_tcp(limit_rounds)));
-  auto region = HEC_TRY(PagedRegion::open(std::move(config), problem));
-  fill(*region);
-  read_at_random(*region, options.rounds, &figures);
-  figures.stats = region->stats();
-  return figures;
 }
 
-double ratio_of(const FaultFigures& figures) {
-  double limit = figures.raw_fault.p50_us + figures.raw_tcp.p50_us;
-  return limit > 0 ? figures.fault.p50_us / limit : 0;
+// Nothing is more annoying than to learn after minutes of measuring that the result has no place to go.
+std::string check_writable(const std::string& path) {
+  FILE* file = fopen(path.c_str(), "a");
+  if (!file) return strerror(errno);
+  fclose(file);
+  return "";
 }
 
-void print_json(const FaultFigures& figures) {
-  nlohmann::ordered_json json = {{"bench", "fault"},
-                                 {"p50_us", figures.fault.p50_us},
-                                 {"p90_us", figures.fault.p90_us},
-                                 {"p99_us", figures.fault.p99_us},
-                                 {"limit", {{"uffd_us", figures.raw_fault.p50_us}, {"tcp_us", figures.raw_tcp.p50_us}}},
-                                 {"ratio", ratio_of(figures)},
-                                 {"wrong", figures.wrong},
-                                 {"faults_remote", figures.stats.faults_remote},
-                                 {"table_bytes_per_page", figures.stats.table_bytes_per_page},
-                                 {"version", kVersion}};
-  print_output("{}\n", json.dump(2));
+std::string check_arguments(Arguments& arguments) {
+  std::string problem = complete(arguments);
+  if (!problem.empty() || arguments.html.empty()) return problem;
+  problem = check_writable(arguments.html);
+  return problem.empty() ? "" : fmt::format("--html '{}': {}", arguments.html, problem);
 }
 
-void print_table(const FaultFigures& figures) {
-  auto row = [](const char* what, const Quantiles& q) {
-    print_output("  {:<34} {:>8.1f} {:>8.1f} {:>8.1f}\n", what, q.p50_us, q.p90_us, q.p99_us);
-  };
-  print_output("hecaton bench fault: random 4 KiB reads of remote pages, microseconds\n");
-  print_output("  {:<34} {:>8} {:>8} {:>8}\n", "", "p50", "p90", "p99");
-  row("remote fault", figures.fault);
-  row("limit: raw userfault, spinning", figures.raw_fault);
-  row("limit: raw loopback TCP, spinning", figures.raw_tcp);
-  print_output("  p50 is {:.2f} times the sum of both limits{}\n", ratio_of(figures),
-               ratio_of(figures) < 1 ? ": other work disturbed the measuring of the limits, run it again" : "");
+// Progress on a terminal is one line, which names the benchmark and is gone at the end.
+Result<bench::Report> measure(const bench::Benchmark& benchmark, bench::Options options, std::string* problem) {
+  const auto show = options.progress;
+  if (show) {
+    options.progress = [&](const std::string& doing) {
+      show(fmt::format("hecaton bench {}: {}", benchmark.name, doing));
+    };
+  }
+  options.say("starting");
+  Result<bench::Report> report = benchmark.measure(options, problem);
+  if (show) show("");
+  return report;
 }
 
-int bench_fault(const FaultOptions& options) {
-  std::string problem;
-  Result<FaultFigures> figures = measure_faults(options, &problem);
-  if (!figures.ok()) {
+int run(Arguments& arguments, std::span<const bench::Benchmark> wanted) {
+  std::string problem = check_arguments(arguments);
+  if (!problem.empty()) {
     print_error("hecaton bench: {}\n", problem);
-    return figures.error().code == ErrorCode::kInvalidArgument ? kExitUsage : kExitMachine;
+    return kExitUsage;
   }
-  options.json ? print_json(*figures) : print_table(*figures);
-  if (figures->wrong == 0) return 0;
-  print_error("hecaton bench: {} pages came back with wrong bytes; this is a bug, please report it\n", figures->wrong);
-  return 1;
+  std::vector<bench::Report> reports;
+  uint64_t wrong = 0;
+  for (const bench::Benchmark& benchmark : wanted) {
+    Result<bench::Report> report = measure(benchmark, arguments.options, &problem);
+    if (!report.ok()) {
+      print_error("hecaton bench {}: {}\n", benchmark.name, problem);
+      return report.error().code == ErrorCode::kInvalidArgument ? kExitUsage : kExitMachine;
+    }
+    wrong += report->wrong;
+    reports.push_back(std::move(report).value());
+  }
+  print_reports(reports, arguments.json, wanted.size() > 1);
+  problem = arguments.html.empty() ? "" : write_page(arguments.html, reports);
+  if (!problem.empty()) print_error("hecaton bench: writing '{}': {}\n", arguments.html, problem);
+  if (wrong > 0) print_error("hecaton bench: {} results were wrong; this is a bug, please report it\n", wrong);
+  return wrong == 0 && problem.empty() ? 0 : 1;
 }
 
 }  // namespace
@@ -142,24 +156,28 @@ int bench_fault(const FaultOptions& options) {
 int bench(const std::vector<std::string>& arguments) {
   CLI::App app;
   app.name("hecaton bench");
-  app.description("Measures what paging costs here, beside the machine's own limit in the same run.");
+  app.description(
+      "Measures what paging costs here. Each figure stands beside the machine's own limit, taken in the same run.");
   app.require_subcommand(1);
-  FaultOptions options;
-  CLI::App* fault = app.add_subcommand("fault", "random 4 KiB faults on remote pages");
-  fault->add_option("--rounds", options.rounds, "faults to measure")
-      ->check(CLI::Range(100, 10'000'000))
-      ->capture_default_str();
-  fault->add_option("--node", options.nodes, "a donor to use; default: an embedded one over loopback TCP")
-      ->type_name("URL");
-  fault->add_flag("--insecure", options.insecure, "use donors on other machines although nothing is encrypted yet");
-  fault->add_flag("--json", options.json, "figures as JSON");
+  Arguments given;
+  for (const bench::Benchmark& benchmark : bench::benchmarks()) {
+    CLI::App* verb = app.add_subcommand(benchmark.name, benchmark.summary);
+    verb->footer(benchmark.explanation);
+    add_options(*verb, given, benchmark);
+  }
+  CLI::App* all = app.add_subcommand("all", "all of them, one after the other");
+  all->footer("--html FILE writes a page with the plots that needs nothing else.");
+  add_common_options(*all, given, true);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
     app.parse(reversed);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
-  return bench_fault(options);
+  for (const bench::Benchmark& benchmark : bench::benchmarks()) {
+    if (app.got_subcommand(benchmark.name)) return run(given, std::span(&benchmark, 1));
+  }
+  return run(given, bench::benchmarks());
 }
 
 }  // namespace hecaton::cli

@@ -165,8 +165,9 @@ Check check_donor(const NodeUrl& url) {
             fmt::format("on that machine: hecatond --size SIZE --listen {}{}", url.printable(),
                         url.is_loopback() ? "" : " --insecure")};
   }
-  auto client =
-      DonorClient::handshake(std::move(*stream), wire::Role::kControl, random_id(), Deadline::after_ms(2000), &detail);
+  LinkBuffers buffers(wire::kHeaderBytes);
+  auto client = DonorClient::handshake(std::move(*stream), wire::Role::kControl, random_id(), buffers,
+                                       Deadline::after_ms(2000), &detail);
   if (!client.ok()) {
     return {name, Verdict::kNote, detail.empty() ? client.error().describe() : detail,
             "something answers there, but it is not a hecatond of this version",

@@ -23,7 +23,7 @@ constexpr const char* kHelp =
 
   hecaton run -m SIZE [options] -- QEMU ARGUMENTS   start a VM; hecaton run --help tells the options
   hecaton doctor                                    what this machine can do, and how to mend what it cannot
-  hecaton bench fault                               what a page fault to a donor costs here
+  hecaton bench all                                 what paging costs here, beside what the machine itself can do
 
 Machines that lend memory run hecatond (hecatond --help).
 
@@ -42,7 +42,8 @@ constexpr Verb kVerbs[] = {
     {"run", hecaton::cli::run},
     {"doctor", hecaton::cli::doctor},
     {"bench", hecaton::cli::bench},
-    {"internal-pager", hecaton::cli::internal_pager},  // started by run
+    {"internal-pager", hecaton::cli::internal_pager},    // started by run
+    {"internal-donors", hecaton::cli::internal_donors},  // started by bench
 };
 
 using hecaton::cli::print_error;

@@ -21,6 +21,7 @@ inline uint64_t& users_open_files() {
 int run(const std::vector<std::string>& arguments);
 int doctor(const std::vector<std::string>& arguments);
 int bench(const std::vector<std::string>& arguments);
+int internal_donors(const std::vector<std::string>& arguments);
 int internal_pager(const std::vector<std::string>& arguments);
 
 }  // namespace hecaton::cli

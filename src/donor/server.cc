@@ -1,5 +1,7 @@
 #include "donor/server.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <array>
 
@@ -10,8 +12,7 @@
 namespace hecaton {
 namespace {
 
-constexpr uint64_t kListenerToken = 1;
-constexpr uint64_t kWakeToken = 2;
+constexpr uint64_t kWakeToken = UINT64_MAX;  // the others: number of the donor whose listener is ready
 constexpr unsigned kMostAutomaticThreads = 16;
 constexpr int kAcceptsPerTurn = 64;
 constexpr int kAcceptPauseMs = 100;
@@ -30,32 +31,41 @@ Result<std::unique_ptr<DonorServer>> DonorServer::start(const DonorConfig& confi
   if (config.lends_bytes < kPageBytes) {
     return Error{ErrorCode::kInvalidArgument, 0, "a donor must lend at least one page of 4096 bytes"};
   }
-  TcpListener listener = HEC_TRY(TcpListener::listen(config.listen));
+  if (config.donors == 0 || (config.donors > 1 && config.listen.port != 0)) {
+    return Error{ErrorCode::kInvalidArgument, 0, "several donors cannot listen on one port"};
+  }
   std::unique_ptr<donor::Reaper> reaper = HEC_TRY(donor::Reaper::start());
   Poller poller = HEC_TRY(Poller::create());
   WakeFlag wake = HEC_TRY(WakeFlag::create());
-  HEC_TRY(poller.add(listener.fd(), EPOLLIN, kListenerToken));
   HEC_TRY(poller.add(wake.fd(), EPOLLIN, kWakeToken));
-  std::unique_ptr<DonorServer> server(
-      new DonorServer(config, std::move(reaper), std::move(listener), std::move(poller), std::move(wake)));
+  std::unique_ptr<DonorServer> server(new DonorServer(std::move(reaper), std::move(poller), std::move(wake)));
+  HEC_TRY(server->listen(config));
   HEC_TRY(server->start_threads(config));
   return server;
 }
 
-DonorServer::DonorServer(const DonorConfig& config, std::unique_ptr<donor::Reaper> reaper, TcpListener listener,
-                         Poller poller, WakeFlag wake)
-    : reaper_(std::move(reaper)),
-      state_(config.lends_bytes, config.max_connections,
-             [this](std::unique_ptr<donor::Region> region) { reaper_->bury(std::move(region)); }),
-      address_(listener.address()),
-      listener_(std::move(listener)),
-      poller_(std::move(poller)),
-      wake_(std::move(wake)) {}
+DonorServer::DonorServer(std::unique_ptr<donor::Reaper> reaper, Poller poller, WakeFlag wake)
+    : reaper_(std::move(reaper)), poller_(std::move(poller)), wake_(std::move(wake)) {}
+
+DonorServer::Donor::Donor(const DonorConfig& config, donor::Reaper& reaper, TcpListener takes)
+    : state(config.lends_bytes, config.max_connections,
+            [&reaper](std::unique_ptr<donor::Region> region) { reaper.bury(std::move(region)); }),
+      address(takes.address()),
+      listener(std::move(takes)) {}
+
+Result<void> DonorServer::listen(const DonorConfig& config) {
+  for (size_t i = 0; i < config.donors; ++i) {
+    TcpListener listener = HEC_TRY(TcpListener::listen(config.listen));
+    HEC_TRY(poller_.add(listener.fd(), EPOLLIN, i));
+    donors_.push_back(std::make_unique<Donor>(config, *reaper_, std::move(listener)));
+  }
+  return {};
+}
 
 Result<void> DonorServer::start_threads(const DonorConfig& config) {
   donor::WorkerLimits limits{config.frame_limit_ms, config.stop_limit_ms};
   for (unsigned i = 0; i < threads_for(config); ++i) {
-    workers_.push_back(HEC_TRY(donor::Worker::start(state_, limits)));
+    workers_.push_back(HEC_TRY(donor::Worker::start(limits)));
   }
   acceptor_ = HEC_TRY(donor::start_thread("donor-acceptor", [this] { accept_connections(); }));
   return {};
@@ -73,7 +83,7 @@ void DonorServer::stop() {
   for (auto& worker : workers_) worker->join();
 }
 
-void DonorServer::serve(std::unique_ptr<Stream> stream) {
+void DonorServer::serve(std::unique_ptr<Stream> stream, Donor& donor) {
   // The least busy; where several are, the next in turn.
   size_t first = next_worker_++ % workers_.size();
   donor::Worker* chosen = workers_[first].get();
@@ -81,40 +91,48 @@ void DonorServer::serve(std::unique_ptr<Stream> stream) {
     donor::Worker* other = workers_[(first + i) % workers_.size()].get();
     if (other->connections() < chosen->connections()) chosen = other;
   }
-  chosen->adopt(std::move(stream));
+  chosen->adopt(std::move(stream), donor.state);
 }
 
 DonorStats DonorServer::stats() const {
-  donor::RegionTable::Usage usage = state_.regions.usage();
-  return {usage.lends_bytes, usage.reserved_bytes, usage.used_bytes,
-          usage.regions,     state_.connections,   static_cast<unsigned>(workers_.size())};
+  DonorStats sum{0, 0, 0, 0, 0, static_cast<unsigned>(workers_.size())};
+  for (const auto& donor : donors_) {
+    donor::RegionTable::Usage usage = donor->state.regions.usage();
+    sum.lends_bytes += usage.lends_bytes;
+    sum.reserved_bytes += usage.reserved_bytes;
+    sum.used_bytes += usage.used_bytes;
+    sum.regions += usage.regions;
+    sum.connections += donor->state.connections;
+  }
+  return sum;
 }
 
 void DonorServer::accept_connections() {
-  std::array<epoll_event, 2> events;
-  bool paused = false;
+  std::array<epoll_event, 64> events;
   while (!stopping_) {
-    size_t count = poller_.wait(events, paused ? kAcceptPauseMs : -1);
-    if (stopping_) break;
-    if (paused) {
-      paused = !poller_.modify(listener_->fd(), EPOLLIN, kListenerToken).ok();
-    } else if (count > 0 && !accept_waiting()) {
-      // Those who wait stay in the kernel's queue. Without the pause this thread would spin: the listener stays ready.
-      paused = poller_.modify(listener_->fd(), 0, kListenerToken).ok();
+    bool all_taken = true;
+    const size_t count = poller_.wait(events, -1);
+    for (size_t i = 0; i < count && !stopping_; ++i) {
+      const uint64_t token = events[i].data.u64;
+      if (token != kWakeToken) all_taken = accept_waiting(*donors_[token]) && all_taken;
     }
+    if (all_taken) continue;
+    // Those who wait stay in the kernel's queue. Without the pause this thread would spin: the listener stays ready.
+    pollfd stop{wake_.fd(), POLLIN, 0};
+    poll(&stop, 1, kAcceptPauseMs);
   }
-  listener_.reset();
+  for (auto& donor : donors_) donor->listener.reset();
 }
 
-bool DonorServer::accept_waiting() {
+bool DonorServer::accept_waiting(Donor& donor) {
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    Result<std::unique_ptr<Stream>> stream = listener_->accept();
+    Result<std::unique_ptr<Stream>> stream = donor.listener->accept();
     if (!stream.ok()) {
       warn_of(stream.error());
       return false;
     }
     if (!*stream) return true;
-    if (state_.connections < state_.max_connections + kRefusedWithText) serve(std::move(*stream));
+    if (donor.state.connections < donor.state.max_connections + kRefusedWithText) serve(std::move(*stream), donor);
   }
   return true;
 }
@@ -124,7 +142,7 @@ void DonorServer::warn_of(const Error& error) {
   if (last_warning_ns_ != 0 && now - last_warning_ns_ < kWarnEveryNs) return;
   last_warning_ns_ = now;
   event_log().warn("new connections must wait: {} ({} connections served); raise the limit of open files (ulimit -n)",
-                   error.describe(), state_.connections.load());
+                   error.describe(), stats().connections);
 }
 
 }  // namespace hecaton

@@ -1,4 +1,6 @@
-// The memory server of a donor: `hecatond`, or embedded in a process that needs a donor of its own.
+// The memory server of a donor: `hecatond`, or embedded in a process that needs a donor of its own. It can serve many
+// donors at once, each with an address, an identity and regions of its own, by the same threads: for the measurement of
+// large pools.
 //
 //   acceptor thread ── connections ──▶ worker threads (epoll; a connection stays with one)
 //                                        └─ regions, by name ── ended ones ──▶ reaper thread (unmaps)
@@ -24,14 +26,16 @@
 namespace hecaton {
 
 struct DonorConfig {
-  uint64_t lends_bytes = 0;                                     // rounded down to pages; at least one
+  uint64_t lends_bytes = 0;                                     // each donor; rounded down to pages; at least one
+  size_t donors = 1;                                            // more than one: the port must be 0
   NodeUrl listen{.token = {}, .host = "127.0.0.1", .port = 0};  // port 0: any that is free
   unsigned threads = 0;              // that serve connections; 0: one per processor, at most 16
-  uint64_t max_connections = 16384;  // served at once; more are refused with a text
+  uint64_t max_connections = 16384;  // each donor serves at once; more are refused with a text
   int64_t frame_limit_ms = 10'000;   // for a hello, and for the rest of a frame before a region is open
   int64_t stop_limit_ms = 2'000;     // for the replies in flight when it stops
 };
 
+// Of all its donors together.
 struct DonorStats {
   uint64_t lends_bytes, reserved_bytes, used_bytes;  // used: page bytes held
   uint64_t regions, connections;
@@ -45,28 +49,35 @@ class DonorServer {
   static Result<std::unique_ptr<DonorServer>> start(const DonorConfig& config);
   ~DonorServer();  // stops
 
-  // Where it listens; the port is the real one.
-  const NodeUrl& address() const { return address_; }
+  // Where a donor listens; the port is the real one.
+  const NodeUrl& address(size_t donor = 0) const { return donors_[donor]->address; }
+  size_t donors() const { return donors_.size(); }
   DonorStats stats() const;
-  // Serves a connection that was made by other means than its listener.
-  void serve(std::unique_ptr<Stream> stream);
+  // Serves a connection to the first donor that was made by other means than its listener.
+  void serve(std::unique_ptr<Stream> stream) { serve(std::move(stream), *donors_.front()); }
 
   // Takes no more connections or requests, sends the replies in flight (for stop_limit_ms at most), frees all regions.
   void stop();
 
  private:
-  DonorServer(const DonorConfig& config, std::unique_ptr<donor::Reaper> reaper, TcpListener listener, Poller poller,
-              WakeFlag wake);
+  struct Donor {
+    Donor(const DonorConfig& config, donor::Reaper& reaper, TcpListener takes);
+    donor::DonorState state;
+    const NodeUrl address;
+    std::optional<TcpListener> listener;  // acceptor thread; until stopped
+  };
+
+  DonorServer(std::unique_ptr<donor::Reaper> reaper, Poller poller, WakeFlag wake);
+  Result<void> listen(const DonorConfig& config);
   Result<void> start_threads(const DonorConfig& config);
+  void serve(std::unique_ptr<Stream> stream, Donor& donor);
   void accept_connections();
   // False: the machine has no descriptor or memory for one more; try again later.
-  bool accept_waiting();
+  bool accept_waiting(Donor& donor);
   void warn_of(const Error& error);
 
   std::unique_ptr<donor::Reaper> reaper_;  // outlives the regions
-  donor::DonorState state_;
-  const NodeUrl address_;
-  std::optional<TcpListener> listener_;  // acceptor thread; until stopped
+  std::vector<std::unique_ptr<Donor>> donors_;
   Poller poller_;
   WakeFlag wake_;
   std::vector<std::unique_ptr<donor::Worker>> workers_;

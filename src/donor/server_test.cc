@@ -133,6 +133,30 @@ TEST(DonorServer, StopDoesNotWaitForAHostThatNeverReads) {
   EXPECT_EQ(server->stats().regions, 0u);
 }
 
+TEST(DonorServer, SeveralDonorsKeepTheirIdentitiesAndRegionsApart) {
+  auto server = start_server({.donors = 3});
+  Host first(server->address(0)), second(server->address(1)), stranger(server->address(1)), third(server->address(2));
+  first.open("vm");
+  second.open("vm");
+  first.ask(write_frame(1, pages_from(0, 10), 1));
+  Reply other = second.ask(read_frame(1, {PageNumber(0)}));
+  EXPECT_EQ(wire::PageSetView::decode(other.body)->present(), 0u);
+  const auto identity = [](Host& host) {
+    return wire::decode_hello_reply(host.ask(hello_frame(7)).body)->donor_instance;
+  };
+  EXPECT_NE(identity(stranger), identity(third));
+  EXPECT_EQ(server->stats().lends_bytes, 3 * 64_MiB);
+  EXPECT_EQ(server->stats().regions, 2u);
+  EXPECT_EQ(server->stats().used_bytes, 10 * kPageBytes);
+  EXPECT_EQ(server->stats().connections, 4u);
+}
+
+TEST(DonorServer, SeveralDonorsCannotListenOnOnePort) {
+  auto taken = start_server();
+  EXPECT_FALSE(DonorServer::start({.lends_bytes = 1_MiB, .donors = 2, .listen = taken->address()}).ok());
+  EXPECT_FALSE(DonorServer::start({.lends_bytes = 1_MiB, .donors = 0}).ok());
+}
+
 TEST(DonorServer, NothingToLendIsAnError) {
   auto server = DonorServer::start({.lends_bytes = 4095});
   ASSERT_FALSE(server.ok());

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "donor/thread.h"
+#include "os/scheduling.h"
 
 namespace hecaton::donor {
 namespace {
@@ -21,6 +22,7 @@ constexpr int kReceivesPerTurn = 8;
 // How long to look for the next request before sleeping, if requests have been coming that fast.
 constexpr int64_t kSpinNs = 200'000;
 constexpr uint64_t kSpinsPerPoll = 8;
+constexpr int64_t kAsideEveryNs = 1'000'000;
 
 class StreamSink final : public ReplySink {
  public:
@@ -47,18 +49,17 @@ struct Worker::Connection {
   bool ending = false;  // our side is shut; input is thrown away until the peer closes, so that it gets our last reply
 };
 
-Result<std::unique_ptr<Worker>> Worker::start(DonorState& donor, WorkerLimits limits) {
+Result<std::unique_ptr<Worker>> Worker::start(WorkerLimits limits) {
   Poller poller = HEC_TRY(Poller::create());
   WakeFlag wake = HEC_TRY(WakeFlag::create());
   HEC_TRY(poller.add(wake.fd(), EPOLLIN, kWakeToken));
-  std::unique_ptr<Worker> worker(new Worker(donor, limits, std::move(poller), std::move(wake)));
+  std::unique_ptr<Worker> worker(new Worker(limits, std::move(poller), std::move(wake)));
   worker->thread_ = HEC_TRY(start_thread("donor-worker", [self = worker.get()] { self->run(); }));
   return worker;
 }
 
-Worker::Worker(DonorState& donor, WorkerLimits limits, Poller poller, WakeFlag wake)
-    : donor_(donor),
-      limits_(limits),
+Worker::Worker(WorkerLimits limits, Poller poller, WakeFlag wake)
+    : limits_(limits),
       poller_(std::move(poller)),
       wake_(std::move(wake)),
       spin_(kSpinNs),
@@ -78,9 +79,9 @@ void Worker::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Worker::adopt(std::unique_ptr<Stream> stream) {
+void Worker::adopt(std::unique_ptr<Stream> stream, DonorState& donor) {
   ++connections_;
-  letters_.with([&](auto& letters) { letters.push_back(std::move(stream)); });
+  letters_.with([&](auto& letters) { letters.push_back({std::move(stream), &donor}); });
   wake_.raise();
 }
 
@@ -93,7 +94,10 @@ void Worker::run() {
       if (!spin || ++spins_ % kSpinsPerPoll == 0) {
         count = poller_.wait(events_, spin ? 0 : wait_ms());
         serve_events(count);
-        if (spin && count == 0) sched_yield();
+        if (spin && count == 0) {
+          step_aside();
+          sched_yield();
+        }
       }
     }
     if (count > 0) spin_.busy(monotonic_ns());
@@ -111,6 +115,18 @@ int Worker::wait_ms() const {
   if (stopping_) until = until == 0 ? stop_by_ns_ : std::min(until, stop_by_ns_);
   if (until == 0) return -1;
   return static_cast<int>(std::max<int64_t>(0, (until - monotonic_ns() + kNsPerMs - 1) / kNsPerMs));
+}
+
+// A host on this machine handles its faults on the processor of the thread that faults. If that is this very one, each
+// waits for the other to let go of it, while others may be idle: the kernel moves sleepers, not spinners.
+void Worker::step_aside() {
+  const int64_t now = monotonic_ns();
+  if (hottest_ == kNone || now < next_aside_ns_) return;
+  next_aside_ns_ = now + kAsideEveryNs;
+  const Connection* connection = slots_[hottest_].get();
+  if (!connection) return;
+  std::optional<unsigned> peer = connection->stream->local_peer_processor();
+  if (peer && static_cast<int>(*peer) == sched_getcpu()) (void)leave_processor(*peer);
 }
 
 // Looks, without asking the poller, whether the connection that spoke last has more. True if it had.
@@ -254,23 +270,23 @@ void Worker::enforce_deadlines() {
 void Worker::take_letters() {
   wake_.clear();
   bool stop = stop_asked_;
-  std::vector<std::unique_ptr<Stream>> streams;
-  letters_.with([&](auto& letters) { streams.swap(letters); });
-  for (auto& stream : streams) {
-    if (stop || !add(std::move(stream))) --connections_;
+  std::vector<Letter> taken;
+  letters_.with([&](auto& letters) { taken.swap(letters); });
+  for (Letter& letter : taken) {
+    if (stop || !add(std::move(letter))) --connections_;
   }
   if (stop && !stopping_) stop_serving();
 }
 
-bool Worker::add(std::unique_ptr<Stream> stream) {
+bool Worker::add(Letter letter) {
   if (free_slots_.empty()) {
     free_slots_.push_back(slots_.size());
     slots_.emplace_back();
   }
   size_t slot = free_slots_.back();
-  if (!poller_.add(stream->fd(), EPOLLIN, slot + 1).ok()) return false;
+  if (!poller_.add(letter.stream->fd(), EPOLLIN, slot + 1).ok()) return false;
   free_slots_.pop_back();
-  slots_[slot] = std::make_unique<Connection>(donor_, std::move(stream), slot);
+  slots_[slot] = std::make_unique<Connection>(*letter.donor, std::move(letter.stream), slot);
   set_deadline(*slots_[slot]);
   return true;
 }

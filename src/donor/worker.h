@@ -1,7 +1,7 @@
 // A thread that serves a donor's connections: the socket loop around Session.
 //
-// Connections are handed to it, and stay with it until they end. All of its state but the letterbox belongs to its
-// thread. Demand connections go first in every round of events.
+// Connections, of one donor or of several, are handed to it, and stay with it until they end. All of its state but the
+// letterbox belongs to its thread. Demand connections go first in every round of events.
 #pragma once
 
 #include <array>
@@ -25,11 +25,11 @@ struct WorkerLimits {
 
 class Worker {
  public:
-  static Result<std::unique_ptr<Worker>> start(DonorState& donor, WorkerLimits limits);
+  static Result<std::unique_ptr<Worker>> start(WorkerLimits limits);
   ~Worker();  // stops and joins
 
-  // Any thread.
-  void adopt(std::unique_ptr<Stream> stream);
+  // Any thread. `donor`, whose connection it is, must outlive it.
+  void adopt(std::unique_ptr<Stream> stream, DonorState& donor);
   size_t connections() const { return connections_; }
   // Any thread: tells it to send what is in flight, close everything and end; join() waits for that.
   void begin_stop();
@@ -38,13 +38,18 @@ class Worker {
  private:
   struct Connection;
   static constexpr size_t kNone = SIZE_MAX;
+  struct Letter {
+    std::unique_ptr<Stream> stream;
+    DonorState* donor;
+  };
   static constexpr size_t kScratchBytes = 64 * 1024;
 
-  Worker(DonorState& donor, WorkerLimits limits, Poller poller, WakeFlag wake);
+  Worker(WorkerLimits limits, Poller poller, WakeFlag wake);
   void run();
   bool finished() const;
   int wait_ms() const;
   bool serve_hottest();
+  void step_aside();
   void serve_events(size_t count);
   void serve(Connection& connection, uint32_t events);
   void receive(Connection& connection);
@@ -54,17 +59,16 @@ class Worker {
   void set_deadline(Connection& connection);
   void arm(Connection& connection, int64_t ms);
   void take_letters();
-  bool add(std::unique_ptr<Stream> stream);
+  bool add(Letter letter);
   void drop(Connection& connection);
   void stop_serving();
   void enforce_deadlines();
   int64_t check_interval_ns() const;
 
-  DonorState& donor_;
   const WorkerLimits limits_;
   Poller poller_;
   WakeFlag wake_;
-  Guarded<std::vector<std::unique_ptr<Stream>>> letters_;
+  Guarded<std::vector<Letter>> letters_;
   std::atomic<bool> stop_asked_{false};
   std::atomic<size_t> connections_{0};
 
@@ -73,6 +77,7 @@ class Worker {
   std::array<epoll_event, 256> events_;
   AdaptiveSpin spin_;
   uint64_t spins_ = 0;
+  int64_t next_aside_ns_ = 0;
   size_t hottest_ = kNone;  // slot of the connection that spoke last
   std::unique_ptr<std::byte[]> scratch_;
   bool stopping_ = false;

@@ -1,5 +1,6 @@
 #include "os/poller.h"
 
+#include <fcntl.h>
 #include <sys/eventfd.h>
 
 namespace hecaton {
@@ -7,6 +8,12 @@ namespace hecaton {
 Result<Poller> Poller::create() {
   OwnedFd fd(epoll_create1(EPOLL_CLOEXEC));
   if (!fd.valid()) return system_error("epoll_create1");
+  return Poller(std::move(fd));
+}
+
+Result<Poller> Poller::share() const {
+  OwnedFd fd(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!fd.valid()) return system_error("sharing an epoll descriptor");
   return Poller(std::move(fd));
 }
 

@@ -14,6 +14,8 @@ namespace hecaton {
 class Poller {
  public:
   static Result<Poller> create();
+  // The same set of descriptors: what is added here is waited for there.
+  Result<Poller> share() const;
 
   // Level-triggered; `events` are EPOLL* bits; `token` comes back with the event.
   Result<void> add(int fd, uint32_t events, uint64_t token);

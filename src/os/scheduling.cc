@@ -46,6 +46,17 @@ std::optional<unsigned> LastProcessor::of(pid_t thread) {
   return static_cast<unsigned>(strtoul(at + 1, nullptr, 10));
 }
 
+std::vector<unsigned> usable_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<unsigned> usable;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return usable;
+  for (unsigned i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &set)) usable.push_back(i);
+  }
+  return usable;
+}
+
 bool run_only_on(unsigned processor) {
   (void)allowed_at_start();
   cpu_set_t set;
@@ -56,6 +67,12 @@ bool run_only_on(unsigned processor) {
 
 bool run_anywhere() {
   return sched_setaffinity(0, sizeof(cpu_set_t), &allowed_at_start()) == 0;
+}
+
+bool leave_processor(unsigned processor) {
+  cpu_set_t set = allowed_at_start();
+  CPU_CLR(processor, &set);
+  return sched_setaffinity(0, sizeof set, &set) == 0 && run_anywhere();
 }
 
 }  // namespace hecaton

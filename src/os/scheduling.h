@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "os/owned_fd.h"
 
@@ -23,8 +24,13 @@ class LastProcessor {
   OwnedFd stat_;
 };
 
+// Those that the calling thread may use, ascending.
+std::vector<unsigned> usable_processors();
+
 // The calling thread may run only there; anywhere where it could when it was started. False: the kernel refused.
 bool run_only_on(unsigned processor);
 bool run_anywhere();
+// Moves the calling thread to any other processor than this one, and binds it to none. False: there is no other.
+bool leave_processor(unsigned processor);
 
 }  // namespace hecaton

@@ -14,18 +14,6 @@ pid_t this_thread() {
   return static_cast<pid_t>(syscall(SYS_gettid));
 }
 
-// Of the processors that this test may use.
-std::vector<unsigned> usable_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof set, &set);
-  std::vector<unsigned> usable;
-  for (unsigned i = 0; i < CPU_SETSIZE; ++i) {
-    if (CPU_ISSET(i, &set)) usable.push_back(i);
-  }
-  return usable;
-}
-
 TEST(Scheduling, TellsWhereAThreadRan) {
   std::thread([] {
     for (unsigned processor : usable_processors()) {
@@ -56,6 +44,16 @@ TEST(Scheduling, KnowsNothingOfAThreadThatIsGone) {
   }).join();
   EXPECT_EQ(last.of(gone), std::nullopt);
   EXPECT_FALSE(run_only_on(CPU_SETSIZE - 1) && usable_processors().back() != CPU_SETSIZE - 1);
+}
+
+TEST(Scheduling, LeavesAProcessorAndIsBoundToNone) {
+  std::thread([] {
+    const std::vector<unsigned> before = usable_processors();
+    if (before.size() < 2) GTEST_SKIP() << "there is one processor only";
+    ASSERT_TRUE(run_only_on(before.front()));
+    ASSERT_TRUE(leave_processor(before.front()));
+    EXPECT_EQ(usable_processors(), before);
+  }).join();
 }
 
 }  // namespace

@@ -11,6 +11,8 @@ constexpr uint64_t kNudgeToken = UINT64_MAX;
 // it: waking a thread on an idle processor costs the waker more than serving a fault.
 constexpr int64_t kLookEveryNs = 200'000;
 constexpr int64_t kLookForNs = 20'000'000;
+// How long to look for an acknowledgement before sleeping, if they have been coming that fast.
+constexpr int64_t kSpinNs = 200'000;
 // How long to wait before asking again for pages that were all in somebody's hands.
 constexpr int64_t kAllBusyNs = 1'000'000;
 
@@ -20,7 +22,7 @@ Result<std::unique_ptr<EvictLoop>> EvictLoop::create(LoopContext context) {
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.write_back(i).fd(), EPOLLIN, i));
+  HEC_TRY(context.pool.watch_write_back(poller));
   return std::unique_ptr<EvictLoop>(new EvictLoop(context, std::move(poller), std::move(nudge)));
 }
 
@@ -29,7 +31,8 @@ EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
       watch_(context.pool.donors()),
       evictor_(context.state, *this),
       poller_(std::move(poller)),
-      nudge_(std::move(nudge)) {}
+      nudge_(std::move(nudge)),
+      spin_(kSpinNs) {}
 
 bool EvictLoop::idle() const {
   return !evictor_.due() && !evictor_.more_discards() && evictor_.in_flight() == 0;
@@ -48,11 +51,13 @@ void EvictLoop::run() {
       nudge_.awake();
     }
     bool started = start_batches();
-    // In small steps: a donor on this machine, or the guest, may be waiting for this processor.
-    if (started) sched_yield();
+    if (started) let_others_run();
     if (watch_.owed() < Evictor::kDiscardsAtOnce) evictor_.send_discards();
     if (evictor_.in_flight() > 0 || watch_.owed() >= Evictor::kDiscardsAtOnce) {
-      read_replies(started ? 0 : -1);
+      const uint64_t owed = watch_.owed();
+      read_replies(started || spin_.idle(monotonic_ns()) ? 0 : -1);
+      if (watch_.owed() != owed) spin_.busy(monotonic_ns());
+      if (!started) let_others_run();
     } else if (!started && evictor_.due()) {
       read_replies(kAllBusyNs);
     }
@@ -113,6 +118,10 @@ void EvictLoop::send_discard(ExtentNumber extent, std::span<const PageRun> runs)
   watch_.asked(*donor, monotonic_ns());
   Result<void> sent = context_.pool.write_back(*donor).send_discard(kDiscardId, runs);
   if (!sent.ok()) context_.donor_lost(*donor, sent.error());
+}
+
+void EvictLoop::let_others_run() {
+  sched_yield();
 }
 
 void EvictLoop::wake_fault_threads() {

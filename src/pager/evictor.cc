@@ -4,6 +4,7 @@
 #include <cstring>
 
 namespace hecaton {
+namespace {
 
 bool is_zero_page(const std::byte* page) {
   // The first bytes decide nearly always; then the page is compared with itself, shifted by one word.
@@ -11,6 +12,11 @@ bool is_zero_page(const std::byte* page) {
   std::memcpy(&first, page, sizeof first);
   return first == 0 && std::memcmp(page, page + sizeof first, kPageBytes - sizeof first) == 0;
 }
+
+// A punch without hurry frees at least so many pages, or covers so many if they lie close together.
+constexpr uint64_t kCalmPages = 16, kCalmSpan = 64;
+
+}  // namespace
 
 Evictor::Evictor(PagerState& state, EvictionBackend& backend)
     : state_(state), backend_(backend), policy_(state.table, state.budget.limit()), batches_(kDepth) {
@@ -211,21 +217,25 @@ bool Evictor::commit(Purpose purpose, const Item& item, PageNumber page) {
   return true;
 }
 
-// Each stretch of committed pages and gaps is freed with one call.
+// Each stretch of committed pages and gaps is freed with one call; unless budget is short, in calls so short that a
+// donor on this machine, or the guest, gets the processor in between.
 void Evictor::free_committed(Batch& batch) {
+  const bool urgent = state_.budget.resident() > state_.budget.limit() - state_.budget.reserve() / 2;
   for (uint64_t i = 0; i < batch.run.count;) {
     if (!batch.items[i].mine) {
       ++i;
       continue;
     }
-    uint64_t end = i + 1, stop = i + 1;  // `end`: after the last committed page of the stretch
-    for (; stop < batch.run.count; ++stop) {
+    uint64_t end = i + 1, stop = i + 1, pages = 1;  // `end`: after the last committed page of the stretch
+    for (; stop < batch.run.count && (urgent || pages < kCalmPages || stop - i < kCalmSpan); ++stop) {
       const bool mine = batch.items[stop].mine;
       if (!mine && !state_.table.begin_gap(page_of(batch, stop))) break;
       if (mine) end = stop + 1;
+      pages += mine;
     }
     for (uint64_t gap = end; gap < stop; ++gap) state_.table.release(page_of(batch, gap));
     punch_stretch(batch, i, end);
+    if (!urgent) backend_.let_others_run();
     i = std::max(end, stop);
   }
 }

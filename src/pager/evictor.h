@@ -41,6 +41,8 @@ class EvictionBackend {
   // The donor may forget these pages of one extent. Ordered with send_write.
   virtual void send_discard(ExtentNumber extent, std::span<const PageRun> runs) = 0;
   virtual void wake_fault_threads() = 0;
+  // Called between two pieces of work, when there is no hurry.
+  virtual void let_others_run() = 0;
 };
 
 class Evictor {
@@ -117,8 +119,5 @@ class Evictor {
   std::vector<iovec> pieces_;
   std::vector<PageRun> runs_;
 };
-
-// A page of zeros, which need not travel.
-bool is_zero_page(const std::byte* page);
 
 }  // namespace hecaton

@@ -142,6 +142,7 @@ class EvictLoop final : public EvictionBackend {
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
   void wake_fault_threads() override;
+  void let_others_run() override;
 
  private:
   EvictLoop(LoopContext context, Poller poller, Nudge nudge);
@@ -155,6 +156,7 @@ class EvictLoop final : public EvictionBackend {
   Evictor evictor_;
   Poller poller_;
   Nudge nudge_;
+  AdaptiveSpin spin_;  // for acknowledgements
   std::vector<Nudge*> fault_nudges_;
   std::array<epoll_event, 64> events_;
 };
@@ -180,7 +182,9 @@ class PrefetchLoop final : public PrefetchBackend {
   PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
   bool take(PrefetchWindow* window);
   bool queues_empty() const;
-  void read_replies(int timeout_ms);
+  bool start_windows();
+  bool read_replies(int timeout_ms);
+  void sleep();
 
   struct Queue {
     std::array<PrefetchWindow, 32> windows;
@@ -191,6 +195,7 @@ class PrefetchLoop final : public PrefetchBackend {
   PrefetchWorker worker_;
   Poller poller_;
   Nudge nudge_;
+  AdaptiveSpin spin_;
   std::vector<Nudge*> fault_nudges_;
   Nudge* evict_nudge_ = nullptr;
   std::vector<Guarded<Queue>> queues_;  // of each shard

@@ -57,7 +57,7 @@ class PagerState {
              Stripes the_stripes = {})
       : stripes(the_stripes),
         table(words),
-        budget(limit_pages),
+        budget(limit_pages, words.size()),
         memory(guest_memory),
         discards_(extents_in(words.size())),
         wasted_triggers_(the_stripes.shards()) {}

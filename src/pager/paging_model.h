@@ -82,6 +82,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
+  void let_others_run() override { preempt(); }
   void wake_fault_threads() override {}
   size_t donor_of(ExtentNumber) override { return 0; }
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;

@@ -1,3 +1,5 @@
+#include <sched.h>
+
 #include <algorithm>
 
 #include "base/clock.h"
@@ -9,6 +11,8 @@ namespace {
 constexpr uint64_t kNudgeToken = UINT64_MAX;
 // Between tries of a window that waits for budget.
 constexpr int kSoonMs = 1;
+// How long to look for an answer or a window before sleeping, if they have been coming that fast.
+constexpr int64_t kSpinNs = 200'000;
 
 }  // namespace
 
@@ -16,7 +20,7 @@ Result<std::unique_ptr<PrefetchLoop>> PrefetchLoop::create(LoopContext context) 
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.prefetch(i).fd(), EPOLLIN, i));
+  HEC_TRY(context.pool.watch_prefetch(poller));
   return std::unique_ptr<PrefetchLoop>(new PrefetchLoop(context, std::move(poller), std::move(nudge)));
 }
 
@@ -26,6 +30,7 @@ PrefetchLoop::PrefetchLoop(LoopContext context, Poller poller, Nudge nudge)
       worker_(context.state, *this),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
+      spin_(kSpinNs),
       queues_(context.state.stripes.shards()) {}
 
 void PrefetchLoop::offer(unsigned shard, const PrefetchWindow& window) {
@@ -59,17 +64,40 @@ bool PrefetchLoop::queues_empty() const {
 
 void PrefetchLoop::run() {
   while (!context_.ended()) {
-    PrefetchWindow window;
-    worker_.resume();
-    while (!worker_.waiting() && take(&window)) worker_.start(window);
-    nudge_.about_to_sleep();
-    bool work = context_.ended() || (!queues_empty() && !worker_.waiting());
-    read_replies(work ? 0 : worker_.waiting() ? kSoonMs : -1);
+    const bool worked = read_replies(0);
+    if (start_windows() || worked) {
+      spin_.busy(monotonic_ns());
+    } else if (spin_.idle(monotonic_ns())) {
+      sched_yield();
+    } else {
+      sleep();
+    }
   }
 }
 
-void PrefetchLoop::read_replies(int timeout_ms) {
+// True if a window was started.
+bool PrefetchLoop::start_windows() {
+  bool started = false;
+  PrefetchWindow window;
+  worker_.resume();
+  while (!worker_.waiting() && take(&window)) {
+    worker_.start(window);
+    started = true;
+  }
+  return started;
+}
+
+void PrefetchLoop::sleep() {
+  nudge_.about_to_sleep();
+  const bool work = context_.ended() || (!queues_empty() && !worker_.waiting());
+  read_replies(work ? 0 : worker_.waiting() ? kSoonMs : -1);
+  nudge_.awake();
+}
+
+// True if a donor had something to say.
+bool PrefetchLoop::read_replies(int timeout_ms) {
   if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
+  bool any = false;
   size_t count = poller_.wait(events_, timeout_ms);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
     const uint64_t donor = events_[i].data.u64;
@@ -77,6 +105,7 @@ void PrefetchLoop::read_replies(int timeout_ms) {
       nudge_.awake();
       continue;
     }
+    any = true;
     auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
       if (!watch_.answered(donor, monotonic_ns())) {
         return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
@@ -87,6 +116,7 @@ void PrefetchLoop::read_replies(int timeout_ms) {
     if (!frames.ok()) context_.donor_lost(donor, frames.error());
   }
   context_.check_silence(watch_);
+  return any;
 }
 
 void PrefetchLoop::wake_fault_threads() {

@@ -20,8 +20,10 @@ class Budget {
  public:
   static constexpr uint64_t kMinimumPages = 64;
 
-  explicit Budget(uint64_t limit_pages)
-      : limit_(limit_pages), reserve_(std::clamp<uint64_t>(limit_pages / 16, 16, 8192)) {
+  // Of a region of that size. If all of it may be resident, nothing ever has to leave, and there is no reserve.
+  Budget(uint64_t limit_pages, uint64_t region_pages)
+      : limit_(limit_pages),
+        reserve_(limit_pages >= region_pages ? 0 : std::clamp<uint64_t>(limit_pages / 16, 16, 8192)) {
     HEC_CHECK(limit_pages >= kMinimumPages);
   }
 

@@ -36,14 +36,9 @@ ErrorCode code_of(wire::Status status) {
 
 }  // namespace
 
-DonorClient::DonorClient(std::unique_ptr<Stream> stream)
-    : stream_(std::move(stream)),
-      request_head_(wire::kHeaderBytes + wire::page_set_head_bytes(wire::kMaxPagesPerFrame)),
-      buffer_(wire::kHeaderBytes + wire::kMaxBodyBytes) {}
-
 Result<DonorClient> DonorClient::handshake(std::unique_ptr<Stream> stream, wire::Role role, uint64_t client_instance,
-                                           Deadline by, std::string* detail) {
-  DonorClient client(std::move(stream));
+                                           LinkBuffers& buffers, Deadline by, std::string* detail) {
+  DonorClient client(std::move(stream), buffers);
   wire::Hello hello{wire::kProtocolVersion, wire::kProtocolVersion, role, client_instance, kVersion};
   wire::FrameHeader reply;
   auto body = HEC_TRY(client.exchange(wire::Operation::kHello, wire::encode(hello), by, &reply, detail));
@@ -116,8 +111,10 @@ Result<void> DonorClient::send_frame(wire::FrameHeader header, std::span<const i
 }
 
 Result<void> DonorClient::send_read(uint64_t request_id, std::span<const PageNumber> pages) {
-  wire::encode_read_request(pages, request_head_.data());
-  iovec piece{request_head_.data(), wire::read_request_bytes(pages.size())};
+  std::byte* head = buffers_->request_head().data();
+  wire::encode_read_request(pages, head);
+  iovec piece{head, wire::read_request_bytes(pages.size())};
+  ++unanswered_;
   return send_frame({wire::Operation::kReadPages, wire::Status::kRequest, 0, region_, request_id},
                     std::span(&piece, 1));
 }
@@ -125,16 +122,19 @@ Result<void> DonorClient::send_read(uint64_t request_id, std::span<const PageNum
 Result<void> DonorClient::send_write(uint64_t request_id, std::span<const wire::PageEntry> entries,
                                      std::span<const iovec> pages) {
   HEC_CHECK(entries.size() <= wire::kMaxPagesPerFrame && pages.size() <= entries.size());
-  wire::encode_page_set_head(entries, request_head_.data());
+  std::byte* head = buffers_->request_head().data();
+  wire::encode_page_set_head(entries, head);
   std::array<iovec, kMaxPieces> pieces;
-  pieces[0] = iovec{request_head_.data(), wire::page_set_head_bytes(entries.size())};
+  pieces[0] = iovec{head, wire::page_set_head_bytes(entries.size())};
   std::copy(pages.begin(), pages.end(), pieces.begin() + 1);
+  ++unanswered_;
   return send_frame({wire::Operation::kWritePages, wire::Status::kRequest, 0, region_, request_id},
                     std::span(pieces.data(), pages.size() + 1));
 }
 
 Result<void> DonorClient::send_discard(uint64_t request_id, std::span<const PageRun> runs) {
   std::vector<std::byte> body = wire::encode_discard(runs);
+  ++unanswered_;
   iovec piece = piece_of(body);
   return send_frame({wire::Operation::kDiscard, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1));
 }
@@ -142,20 +142,23 @@ Result<void> DonorClient::send_discard(uint64_t request_id, std::span<const Page
 Result<bool> DonorClient::next_frame(wire::FrameHeader* header, std::span<const std::byte>* body) {
   if (end_ - begin_ < wire::kHeaderBytes) return false;
   *header = HEC_TRY(
-      wire::decode_header(std::span<const std::byte, wire::kHeaderBytes>(buffer_.data() + begin_, wire::kHeaderBytes)));
+      wire::decode_header(std::span<const std::byte, wire::kHeaderBytes>(buffer_.get() + begin_, wire::kHeaderBytes)));
   if (header->status == wire::Status::kRequest) return Error{ErrorCode::kProtocol, 0, "the donor sent a request"};
   size_t whole = wire::kHeaderBytes + header->body_bytes;
+  if (whole > buffers_->buffer_bytes()) {
+    return Error{ErrorCode::kProtocol, 0, "the donor sent a longer answer than was asked for"};
+  }
   if (end_ - begin_ < whole) return false;
-  *body = std::span<const std::byte>(buffer_.data() + begin_ + wire::kHeaderBytes, header->body_bytes);
+  *body = std::span<const std::byte>(buffer_.get() + begin_ + wire::kHeaderBytes, header->body_bytes);
   begin_ += whole;
   return true;
 }
 
 void DonorClient::drop_consumed() {
-  if (begin_ == 0) return;
-  std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+  if (begin_ > 0) std::memmove(buffer_.get(), buffer_.get() + begin_, end_ - begin_);
   end_ -= begin_;
   begin_ = 0;
+  if (end_ == 0) buffers_->give(std::move(buffer_));
 }
 
 }  // namespace hecaton

@@ -1,7 +1,7 @@
 // One connection to one donor: handshake, requests out, replies in.
 //
-// Owned and used by one thread. Nothing is allocated after open_region(), except by the rare requests. Replies come in
-// the order of the requests.
+// Owned and used by one thread, and its buffers with it. Nothing is allocated after open_region(), except by the rare
+// requests and as LinkBuffers says. Replies come in the order of the requests.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "store/link_buffers.h"
 #include "transport/stream.h"
 #include "wire/frame.h"
 
@@ -18,14 +19,16 @@ namespace hecaton {
 
 class DonorClient {
  public:
-  // Says hello. On error `detail` gets the donor's own words, if it said any.
+  // Says hello. On error `detail` gets the donor's own words, if it said any. `buffers` must outlive it.
   static Result<DonorClient> handshake(std::unique_ptr<Stream> stream, wire::Role role, uint64_t client_instance,
-                                       Deadline by, std::string* detail);
+                                       LinkBuffers& buffers, Deadline by, std::string* detail);
   // All later page requests of this connection are for this region.
   Result<void> open_region(const wire::OpenRegion& open, Deadline by, std::string* detail);
 
   const wire::HelloReply& donor() const { return donor_; }
   int fd() const { return stream_->fd(); }
+  // It waits for no answer, and has no part of one.
+  bool idle() const { return unanswered_ == 0 && !buffer_; }
 
   // Requests; `request_id` comes back with the reply. They block only while the kernel takes no more bytes, at most
   // until a donor that does not read has been silent for too long (kTimeout).
@@ -40,35 +43,43 @@ class DonorClient {
   Result<size_t> receive(Take&& take);
 
  private:
-  explicit DonorClient(std::unique_ptr<Stream> stream);
+  DonorClient(std::unique_ptr<Stream> stream, LinkBuffers& buffers) : stream_(std::move(stream)), buffers_(&buffers) {}
   Result<void> send_frame(wire::FrameHeader header, std::span<const iovec> body);
   Result<std::vector<std::byte>> exchange(wire::Operation operation, std::span<const std::byte> body, Deadline by,
                                           wire::FrameHeader* reply, std::string* detail);
   // A whole frame at the front of the buffer, or null.
   Result<bool> next_frame(wire::FrameHeader* header, std::span<const std::byte>* body);
+  // Moves a partial frame to the front; without one, the buffer goes back to where it came from.
   void drop_consumed();
 
   std::unique_ptr<Stream> stream_;
+  LinkBuffers* buffers_;
   wire::HelloReply donor_;
   uint32_t region_ = 0;
-  std::vector<std::byte> request_head_;
-  std::vector<std::byte> buffer_;  // received, not yet consumed: [begin_, end_)
+  uint64_t unanswered_ = 0;
+  LinkBuffers::Buffer buffer_;  // received, not yet consumed: [begin_, end_); none while there is nothing
   size_t begin_ = 0, end_ = 0;
 };
 
 template <typename Take>
 Result<size_t> DonorClient::receive(Take&& take) {
   size_t frames = 0;
+  const size_t capacity = buffers_->buffer_bytes();
   for (;;) {
-    IoResult got = stream_->receive(std::span(buffer_).subspan(end_));
+    if (!buffer_) buffer_ = buffers_->take();
+    IoResult got = stream_->receive({buffer_.get() + end_, capacity - end_});
     if (got.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
-    if (got.kind == IoResult::Kind::kWouldBlock) return frames;
-    const bool all_there = end_ + got.bytes < buffer_.size();  // a short read: nothing more waits in the socket
+    if (got.kind == IoResult::Kind::kWouldBlock) {
+      drop_consumed();
+      return frames;
+    }
+    const bool all_there = end_ + got.bytes < capacity;  // a short read: nothing more waits in the socket
     end_ += got.bytes;
     wire::FrameHeader header;
     std::span<const std::byte> body;
     while (HEC_TRY(next_frame(&header, &body))) {
       ++frames;
+      if (unanswered_ > 0) --unanswered_;
       HEC_TRY(take(header, body));
     }
     drop_consumed();

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <tuple>
+
 #include "base/random.h"
 
 namespace hecaton {
@@ -33,20 +36,26 @@ std::string explain(const NodeUrl& url, const Error& error, const std::string& d
   return fmt::format("donor {}: {}; {}", url.printable(), what, advice_for(error, url));
 }
 
-Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role, uint64_t instance, Deadline by,
-                                             std::string* detail) {
-  std::unique_ptr<Stream> stream = HEC_TRY(connect_tcp(url, by));
-  return std::make_unique<DonorClient>(HEC_TRY(DonorClient::handshake(std::move(stream), role, instance, by, detail)));
-}
-
 }  // namespace
+
+DonorPool::DonorPool(const PoolConfig& config)
+    : instance_(random_id()), connect_ms_(config.connect_ms), region_{config.region_bytes, 0, {}, config.vm_name} {
+  fill_random(region_.secret);
+  demand_buffers_.reserve(config.shards);  // connections point to them
+  for (unsigned shard = 0; shard < config.shards; ++shard) {
+    demand_buffers_.emplace_back(kSmallFrames);
+    // Each connection can have a part of one answer.
+    demand_buffers_.back().prepare(std::min(config.nodes.size(), kMostDemandReads));
+  }
+}
 
 Result<std::unique_ptr<DonorPool>> DonorPool::open(const PoolConfig& config, std::string* problem) {
   HEC_CHECK(!config.nodes.empty());
-  std::unique_ptr<DonorPool> pool(new DonorPool(config.shards));
-  pool->instance_ = random_id();
+  std::unique_ptr<DonorPool> pool(new DonorPool(config));
   HEC_TRY(pool->connect_all(config, problem));
   HEC_TRY(pool->reserve(config, problem));
+  HEC_TRY(pool->open_more_demand(problem));
+  HEC_TRY(pool->open_links(config, problem));
   return pool;
 }
 
@@ -61,49 +70,36 @@ Result<void> DonorPool::connect_all(const PoolConfig& config, std::string* probl
       return Error{ErrorCode::kPermission, 0, "a donor off loopback without --insecure"};
     }
     Member member;
-    HEC_TRY(connect_to(url, config, &member, problem));
-    if (!is_one_new_donor(member, problem)) return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
+    member.url = url;
+    member.demand.push_back(HEC_TRY(connect(url, wire::Role::kDemand, demand_buffers_.front(), problem)));
+    if (!is_new_donor(member, problem)) return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
     members_.push_back(std::move(member));
   }
+  by_instance_.clear();
   return {};
 }
 
-Result<void> DonorPool::connect_to(const NodeUrl& url, const PoolConfig& config, Member* member, std::string* problem) {
-  auto open = [&](wire::Role role) -> Result<std::unique_ptr<DonorClient>> {
-    std::string detail;
-    auto client = connect(url, role, instance_, Deadline::after_ms(config.connect_ms), &detail);
-    if (!client.ok()) *problem = explain(url, client.error(), detail);
-    return client;
+Result<std::unique_ptr<DonorClient>> DonorPool::connect(const NodeUrl& url, wire::Role role, LinkBuffers& buffers,
+                                                        std::string* problem) const {
+  std::string detail;
+  auto attempt = [&]() -> Result<DonorClient> {
+    const Deadline by = Deadline::after_ms(connect_ms_);
+    std::unique_ptr<Stream> stream = HEC_TRY(connect_tcp(url, by));
+    return DonorClient::handshake(std::move(stream), role, instance_, buffers, by, &detail);
   };
-  member->url = url;
-  for (unsigned shard = 0; shard < shards_; ++shard) member->demand.push_back(HEC_TRY(open(wire::Role::kDemand)));
-  member->prefetch = HEC_TRY(open(wire::Role::kPrefetch));
-  member->write_back = HEC_TRY(open(wire::Role::kWriteBack));
-  return {};
+  Result<DonorClient> client = attempt();
+  if (client.ok()) return std::make_unique<DonorClient>(std::move(client).value());
+  *problem = explain(url, client.error(), detail);
+  return client.error();
 }
 
-std::vector<DonorClient*> DonorPool::Member::links() const {
-  std::vector<DonorClient*> all{prefetch.get(), write_back.get()};
-  for (const auto& link : demand) all.push_back(link.get());
-  return all;
-}
-
-// Two names of one donor would count its memory twice; a donor that is started anew between two connections holds
-// nothing.
-bool DonorPool::is_one_new_donor(const Member& member, std::string* problem) const {
-  const uint64_t instance = member.demand.front()->donor().donor_instance;
-  for (const DonorClient* link : member.links()) {
-    if (link->donor().donor_instance == instance) continue;
-    *problem = fmt::format("donor {} was started anew just now; try again", member.url.printable());
-    return false;
-  }
-  for (const Member& other : members_) {
-    if (other.demand.front()->donor().donor_instance != instance) continue;
-    *problem = fmt::format("donors {} and {} are the same hecatond; name it once", other.url.printable(),
-                           member.url.printable());
-    return false;
-  }
-  return true;
+// Two names of one donor would count its memory twice.
+bool DonorPool::is_new_donor(const Member& member, std::string* problem) {
+  auto [known, is_new] = by_instance_.emplace(member.demand.front()->donor().donor_instance, members_.size());
+  if (is_new) return true;
+  *problem = fmt::format("donors {} and {} are the same hecatond; name it once",
+                         members_[known->second].url.printable(), member.url.printable());
+  return false;
 }
 
 Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) {
@@ -111,9 +107,8 @@ Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) 
   std::vector<uint64_t> free_extents;
   uint64_t free_bytes = 0;
   for (Member& member : members_) {
-    const uint64_t lends = member.demand.front()->donor().free_bytes;
-    free_extents.push_back(lends / kExtentBytes);
-    free_bytes += lends;
+    free_extents.push_back(member.demand.front()->donor().free_bytes / kExtentBytes);
+    free_bytes += member.demand.front()->donor().free_bytes;
   }
   auto shares = split_by_capacity(extents, free_extents);
   if (!shares) {
@@ -126,23 +121,58 @@ Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) 
         free_bytes == 0 ? "nothing" : format_size(free_bytes), format_size(config.region_bytes));
     return Error{ErrorCode::kFull, 0, "the donors have too little memory free"};
   }
-  wire::OpenRegion open{config.region_bytes, 0, {}, config.vm_name};
-  fill_random(open.secret);
   std::vector<DonorShare> donor_shares;
   for (size_t i = 0; i < members_.size(); ++i) {
-    open.reserve_bytes = (*shares)[i] * kExtentBytes;
+    members_[i].extents = (*shares)[i];
     donor_shares.push_back({donor_id(members_[i].url.printable()), (*shares)[i]});
-    for (DonorClient* link : members_[i].links()) {
-      std::string detail;
-      Result<void> opened = link->open_region(open, Deadline::after_ms(config.connect_ms), &detail);
-      if (!opened.ok()) {
-        *problem = explain(members_[i].url, opened.error(), detail);
-        return opened.error();
-      }
-    }
+    HEC_TRY(open_region(*members_[i].demand.front(), members_[i], problem));
   }
   placement_ = std::make_unique<PlacementTable>(extents, std::move(donor_shares));
   return {};
+}
+
+Result<void> DonorPool::open_region(DonorClient& client, const Member& member, std::string* problem) const {
+  wire::OpenRegion open = region_;
+  open.reserve_bytes = member.extents * kExtentBytes;
+  std::string detail;
+  Result<void> opened = client.open_region(open, Deadline::after_ms(connect_ms_), &detail);
+  if (!opened.ok()) *problem = explain(member.url, opened.error(), detail);
+  return opened;
+}
+
+// Those of the shards after the first, which has made itself known to the donors.
+Result<void> DonorPool::open_more_demand(std::string* problem) {
+  for (size_t donor = 0; donor < members_.size(); ++donor) {
+    for (size_t shard = 1; shard < demand_buffers_.size(); ++shard) {
+      members_[donor].demand.push_back(HEC_TRY(open_link(donor, wire::Role::kDemand, demand_buffers_[shard], problem)));
+    }
+  }
+  return {};
+}
+
+Result<void> DonorPool::open_links(const PoolConfig& config, std::string* problem) {
+  for (auto [links, role, buffers] : {std::tuple(&prefetch_, wire::Role::kPrefetch, &prefetch_buffers_),
+                                      std::tuple(&write_back_, wire::Role::kWriteBack, &write_back_buffers_)}) {
+    auto open_one = [this, role = role, buffers = buffers](size_t donor, std::string* said) {
+      return open_link(donor, role, *buffers, said);
+    };
+    *links = std::make_unique<LinkSet>(members_.size(), config.most_links, open_one);
+    if (members_.size() <= config.most_links) HEC_TRY((*links)->open_all(problem));
+  }
+  return {};
+}
+
+// A donor that is started anew between two connections holds nothing.
+Result<std::unique_ptr<DonorClient>> DonorPool::open_link(size_t donor, wire::Role role, LinkBuffers& buffers,
+                                                          std::string* problem) const {
+  const Member& member = members_[donor];
+  std::unique_ptr<DonorClient> client = HEC_TRY(connect(member.url, role, buffers, problem));
+  if (client->donor().donor_instance != member.demand.front()->donor().donor_instance) {
+    *problem = fmt::format("donor {} was started anew just now; try again", member.url.printable());
+    return Error{ErrorCode::kClosed, 0, "the donor was started anew"};
+  }
+  HEC_TRY(open_region(*client, member, problem));
+  return client;
 }
 
 }  // namespace hecaton

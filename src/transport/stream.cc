@@ -13,9 +13,25 @@
 namespace hecaton {
 namespace {
 
+// Whether both ends of a TCP connection have the same address: then no other machine is involved.
+bool peer_is_local(int fd) {
+  sockaddr_storage own{}, peer{};
+  socklen_t own_bytes = sizeof own, peer_bytes = sizeof peer;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_bytes) != 0) return false;
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_bytes) != 0) return false;
+  if (own.ss_family != peer.ss_family) return false;
+  auto same = [&](auto address_of) { return address_of(own) == address_of(peer); };
+  if (own.ss_family == AF_INET) {
+    return same([](sockaddr_storage& at) { return reinterpret_cast<sockaddr_in&>(at).sin_addr.s_addr; });
+  }
+  if (own.ss_family != AF_INET6) return false;
+  return IN6_ARE_ADDR_EQUAL(&reinterpret_cast<sockaddr_in6&>(own).sin6_addr,
+                            &reinterpret_cast<sockaddr_in6&>(peer).sin6_addr);
+}
+
 class FdStream final : public Stream {
  public:
-  explicit FdStream(OwnedFd fd) : fd_(std::move(fd)) {}
+  explicit FdStream(OwnedFd fd) : fd_(std::move(fd)), local_(peer_is_local(fd_.get())) {}
 
   IoResult receive(std::span<std::byte> into) override {
     return outcome_of([&] { return recv(fd_.get(), into.data(), into.size(), MSG_DONTWAIT); });
@@ -27,6 +43,13 @@ class FdStream final : public Stream {
     return outcome_of([&] { return sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL); });
   }
   int fd() const override { return fd_.get(); }
+  // Loopback handles a packet on the processor that sends it. Source: socket(7), SO_INCOMING_CPU.
+  std::optional<unsigned> local_peer_processor() const override {
+    int processor = -1;
+    socklen_t length = sizeof processor;
+    if (!local_ || getsockopt(fd_.get(), SOL_SOCKET, SO_INCOMING_CPU, &processor, &length) != 0) return std::nullopt;
+    return processor < 0 ? std::nullopt : std::optional(static_cast<unsigned>(processor));
+  }
 
  private:
   template <typename Call>
@@ -40,6 +63,7 @@ class FdStream final : public Stream {
     }
   }
   OwnedFd fd_;
+  const bool local_;
 };
 
 struct AddressList {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -28,6 +29,8 @@ class Stream {
   virtual IoResult receive(std::span<std::byte> into) = 0;
   virtual IoResult send(std::span<const iovec> pieces) = 0;
   virtual int fd() const = 0;
+  // If the peer is on this machine: the processor from which it sent last, as far as is known.
+  virtual std::optional<unsigned> local_peer_processor() const { return std::nullopt; }
 };
 
 // Connects within the deadline. Error: kUnavailable (nobody listens, no route, unknown name), kTimeout.

@@ -2,9 +2,6 @@
 
 #include <algorithm>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "wire/codec.h"
 
 namespace hecaton::wire {
@@ -283,12 +280,6 @@ std::string decode_text(std::span<const std::byte> body) {
     text += c >= 0x20 && c < 0x7f ? c : '?';
   }
   return text;
-}
-
-uint64_t page_checksum(const std::byte* page_bytes, PageNumber page, uint32_t version) {
-  // A seed that no two (page, version) pairs in use share: the odd multiplier permutes 64 bits.
-  uint64_t seed = (page.value << 24 | version) * 0x9e3779b97f4a7c15ull;
-  return XXH3_64bits_withSeed(page_bytes, kPageBytes, seed);
 }
 
 }  // namespace hecaton::wire

@@ -18,7 +18,7 @@ class Machine {
       : costs_(costs),
         words_(trace.pages),
         table_(words_),
-        budget_(trace.budget),
+        budget_(trace.budget, trace.pages),
         prefetcher_({.region_pages = trace.pages,
                      .window_pages = trace.prefetch ? std::min(kWindow, budget_.reserve()) : 0,
                      .adaptive = true,

@@ -1,0 +1,218 @@
+#include "bench/limits.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/units.h"
+#include "os/memory.h"
+#include "os/scheduling.h"
+#include "os/userfaultfd.h"
+#include "transport/stream.h"
+#include "wire/frame.h"
+
+namespace hecaton::bench {
+namespace {
+
+constexpr size_t kRequestBytes = wire::kHeaderBytes + wire::read_request_bytes(1);
+constexpr size_t kReplyBytes = wire::kHeaderBytes + wire::page_set_head_bytes(1) + kPageBytes;
+
+// For the threads of a limit: two processors, or the same one twice if there is no other.
+std::pair<unsigned, unsigned> two_processors() {
+  const std::vector<unsigned> usable = usable_processors();
+  if (usable.empty()) return {0, 0};
+  return {usable.front(), usable.back()};
+}
+
+// Where a raw fault is handled: on the processor of the thread that faults, where it sleeps until there is a fault; or
+// on another one, never sleeping.
+enum class Handler { kBeside, kSpinning };
+
+void serve_faults(const Userfaultfd& uffd, const std::byte* page, Handler handler, std::atomic<bool>& stop) {
+  std::array<FaultEvent, 16> events;
+  while (!stop.load(std::memory_order_relaxed)) {  // a plain flag: nothing is ordered by it
+    pollfd waiting{uffd.fd(), POLLIN, 0};
+    if (handler == Handler::kBeside) poll(&waiting, 1, 10);
+    Result<size_t> count = uffd.read_events(events);
+    for (size_t i = 0; count.ok() && i < *count; ++i) {
+      uffd.copy(RemoteAddress{events[i].address}, page, kPageBytes, false);
+    }
+  }
+}
+
+Result<Quantiles> raw_faults(size_t rounds, Handler handler) {
+  const size_t bytes = rounds * kPageBytes;
+  OwnedFd memfd = HEC_TRY(create_memfd("hecaton-bench", bytes));
+  Mapping view = HEC_TRY(Mapping::shared(memfd.get(), bytes));
+  Mapping source = HEC_TRY(Mapping::sparse(kPageBytes));
+  source.data()[0] = std::byte{7};
+  Userfaultfd uffd = HEC_TRY(Userfaultfd::create());
+  HEC_TRY(uffd.register_range(RemoteAddress{reinterpret_cast<uint64_t>(view.data())}, bytes));
+  std::atomic<bool> stop{false};
+  std::vector<int64_t> samples;
+  const auto [own, other] = two_processors();
+  std::thread server([&, here = handler == Handler::kBeside ? own : other] {
+    (void)run_only_on(here);
+    serve_faults(uffd, source.data(), handler, stop);
+  });
+  std::thread reader([&, here = own] {
+    (void)run_only_on(here);
+    for (size_t i = 0; i < rounds; ++i) {
+      volatile std::byte* at = view.data() + i * kPageBytes;
+      int64_t start = monotonic_ns();
+      (void)*at;
+      samples.push_back(monotonic_ns() - start);
+    }
+  });
+  reader.join();
+  stop.store(true);
+  server.join();
+  return quantiles_of(samples);
+}
+
+// Moves exactly `bytes` through a non-blocking stream without ever sleeping. False: closed, or told to stop.
+template <typename Move>
+bool spin(size_t bytes, std::atomic<bool>& stop, Move move) {
+  for (size_t done = 0; done < bytes;) {
+    IoResult result = move(done);
+    if (result.kind == IoResult::Kind::kClosed || stop.load(std::memory_order_relaxed)) return false;
+    if (result.kind == IoResult::Kind::kBytes) done += result.bytes;
+  }
+  return true;
+}
+
+bool spin_send(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop) {
+  return spin(bytes.size(), stop, [&](size_t done) {
+    iovec piece{bytes.data() + done, bytes.size() - done};
+    return stream.send(std::span(&piece, 1));
+  });
+}
+
+bool spin_receive(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop) {
+  return spin(bytes.size(), stop, [&](size_t done) { return stream.receive(std::span(bytes).subspan(done)); });
+}
+
+struct TcpPair {
+  std::unique_ptr<Stream> client, server;
+};
+
+Result<TcpPair> connect_to_ourselves() {
+  TcpListener listener = HEC_TRY(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0}));
+  TcpPair pair;
+  pair.client = HEC_TRY(connect_tcp(listener.address(), Deadline::after_ms(2000)));
+  for (Deadline by = Deadline::after_ms(2000); !pair.server;) {
+    pair.server = HEC_TRY(listener.accept());
+    if (!pair.server && by.passed()) return Error{ErrorCode::kTimeout, 0, "connecting to ourselves over loopback"};
+  }
+  return pair;
+}
+
+void make_blocking(const Stream& stream) {
+  fcntl(stream.fd(), F_SETFL, fcntl(stream.fd(), F_GETFL) & ~O_NONBLOCK);
+}
+
+}  // namespace
+
+Quantiles quantiles_of(std::vector<int64_t>& samples_ns) {
+  if (samples_ns.empty()) return {};
+  std::sort(samples_ns.begin(), samples_ns.end());
+  auto at = [&](double fraction) {
+    return static_cast<double>(samples_ns[static_cast<size_t>(fraction * static_cast<double>(samples_ns.size() - 1))]) /
+           1000;
+  };
+  Quantiles quantiles{at(0.5), at(0.9), at(0.99), {}};
+  for (int percent = 0; percent < 100; ++percent) quantiles.percentiles_us.push_back(at(percent / 100.0));
+  return quantiles;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+Quantiles median(const std::vector<Quantiles>& repeats) {
+  auto over_repeats = [&](auto value_of) {
+    std::vector<double> values;
+    for (const Quantiles& repeat : repeats) values.push_back(value_of(repeat));
+    return median(std::move(values));
+  };
+  Quantiles middle{over_repeats([](const Quantiles& q) { return q.p50_us; }),
+                   over_repeats([](const Quantiles& q) { return q.p90_us; }),
+                   over_repeats([](const Quantiles& q) { return q.p99_us; }),
+                   {}};
+  const size_t points = repeats.empty() ? 0 : repeats.front().percentiles_us.size();
+  for (size_t i = 0; i < points; ++i) {
+    middle.percentiles_us.push_back(over_repeats([i](const Quantiles& q) { return q.percentiles_us[i]; }));
+  }
+  return middle;
+}
+
+Result<Quantiles> measure_raw_fault(size_t rounds) {
+  Quantiles beside = HEC_TRY(raw_faults(rounds, Handler::kBeside));
+  if (usable_processors().size() < 2) return beside;
+  Quantiles spinning = HEC_TRY(raw_faults(rounds, Handler::kSpinning));
+  return beside.p50_us <= spinning.p50_us ? beside : spinning;
+}
+
+Result<Quantiles> measure_raw_tcp(size_t rounds) {
+  TcpPair pair = HEC_TRY(connect_to_ourselves());
+  std::atomic<bool> stop{false};
+  std::vector<int64_t> samples;
+  const auto [own, other] = two_processors();
+  std::thread server([&, here = other] {
+    (void)run_only_on(here);
+    std::vector<std::byte> request(kRequestBytes), reply(kReplyBytes);
+    while (spin_receive(*pair.server, request, stop) && spin_send(*pair.server, reply, stop)) {
+    }
+  });
+  std::thread client([&, here = own] {
+    (void)run_only_on(here);
+    std::vector<std::byte> request(kRequestBytes), reply(kReplyBytes);
+    for (size_t i = 0; i < rounds; ++i) {
+      int64_t start = monotonic_ns();
+      if (!spin_send(*pair.client, request, stop) || !spin_receive(*pair.client, reply, stop)) break;
+      samples.push_back(monotonic_ns() - start);
+    }
+    stop.store(true);
+  });
+  client.join();
+  server.join();
+  return quantiles_of(samples);
+}
+
+Result<double> measure_raw_stream(size_t buffer_bytes, uint64_t bytes) {
+  TcpPair pair = HEC_TRY(connect_to_ourselves());
+  make_blocking(*pair.client);
+  make_blocking(*pair.server);
+  std::vector<std::byte> outgoing(buffer_bytes, std::byte{7}), incoming(buffer_bytes, std::byte{0});
+  int64_t start = 0;
+  std::thread sender([&] {
+    for (uint64_t left = bytes; left > 0;) {
+      ssize_t sent = send(pair.server->fd(), outgoing.data(), std::min<uint64_t>(left, buffer_bytes), MSG_NOSIGNAL);
+      if (sent <= 0) return;
+      left -= static_cast<uint64_t>(sent);
+    }
+  });
+  uint64_t received = 0;
+  while (received < bytes) {
+    ssize_t got = recv(pair.client->fd(), incoming.data(), incoming.size(), 0);
+    if (got <= 0) break;
+    if (start == 0) start = monotonic_ns();
+    received += static_cast<uint64_t>(got);
+  }
+  const int64_t took = monotonic_ns() - start;
+  shutdown(pair.client->fd(), SHUT_RDWR);  // if it broke, the sender must not wait for us
+  sender.join();
+  if (received < bytes || took <= 0) return Error{ErrorCode::kClosed, 0, "a TCP stream to ourselves ended early"};
+  return static_cast<double>(received) / static_cast<double>(took);
+}
+
+}  // namespace hecaton::bench

@@ -1,0 +1,38 @@
+// What this machine can do at best, measured in the same run as the figures that are compared with it; and the
+// statistics of samples.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/result.h"
+
+namespace hecaton::bench {
+
+struct Quantiles {
+  double p50_us = 0, p90_us = 0, p99_us = 0;
+  // The whole distribution, for a plot: the times that i % of the samples do not pass, i from 0 to 99.
+  std::vector<double> percentiles_us;
+};
+// Sorts the samples (nanoseconds).
+Quantiles quantiles_of(std::vector<int64_t>& samples_ns);
+
+// The middle of the values, or the mean of the two in the middle; 0 if there are none.
+double median(std::vector<double> values);
+// Each quantile's median over the repeats.
+Quantiles median(const std::vector<Quantiles>& repeats);
+
+// A page fault on shared memory that a thread answers with UFFDIO_COPY from a ready buffer: nothing but the kernel and
+// the processors. In the quicker of two ways: the thread sits on the processor of the one that faults, or spins on
+// another. `rounds` faults each, each on a page of its own.
+Result<Quantiles> measure_raw_fault(size_t rounds);
+
+// A request and reply over loopback TCP of the sizes that a demand read has (40 and 4152 bytes), both ends spinning on
+// non-blocking sockets, each on a processor of its own.
+Result<Quantiles> measure_raw_tcp(size_t rounds);
+
+// `bytes` through one loopback TCP stream, in GB/s: a thread that sends and one that receives, with blocking calls of
+// up to buffer_bytes each.
+Result<double> measure_raw_stream(size_t buffer_bytes, uint64_t bytes);
+
+}  // namespace hecaton::bench

@@ -1,0 +1,210 @@
+// bench nodes: what a remote fault costs when the memory is spread over very many donors.
+#include <fmt/format.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "bench/benchmarks.h"
+#include "bench/many_donors.h"
+#include "bench/remote_reads.h"
+#include "os/open_files.h"
+
+namespace hecaton::bench {
+namespace {
+
+constexpr size_t kCounts[] = {1, 10, 100, 1000, 10'000};
+constexpr size_t kQuickCounts[] = {1, 10, 100};
+// More extents than donors, so that each holds some, and few pages in each, so that the machine has room for all.
+constexpr UsedPages kPages{10'240, 6}, kQuickPages{512, 6};
+constexpr uint64_t kLocalBytes = 32_MiB, kQuickLocalBytes = 2_MiB;
+
+struct Point {
+  size_t donors;
+  Quantiles fault;
+  double to_one;           // p50 against one donor's, measured in turn
+  double bytes_per_donor;  // of this process
+  uint64_t descriptors;
+  double connect_s;
+};
+struct Skipped {
+  size_t donors;
+  std::string why;
+};
+
+// Memory of this process that is its own: no page of a region, no table.
+uint64_t own_bytes() {
+  malloc_trim(0);  // else what the last pool left behind would hide what this one takes
+  uint64_t kib = 0;
+  FILE* status = fopen("/proc/self/status", "r");
+  if (!status) return 0;
+  char line[256];
+  while (fgets(line, sizeof line, status)) {
+    if (sscanf(line, "RssAnon: %lu kB", &kib) == 1) break;
+  }
+  fclose(status);
+  return kib * 1024;
+}
+
+// A region over `donors` donors in a process of their own, filled.
+struct Pool {
+  ManyDonors donors;
+  std::unique_ptr<PagedRegion> region;
+  uint64_t bytes;  // that it takes of this process's own memory
+  uint64_t descriptors;
+  double connect_s;
+};
+
+class Measurement {
+ public:
+  explicit Measurement(const Options& options)
+      : options_(options), pages_(options.quick ? kQuickPages : kPages), rounds_(options.rounds_or(10'000, 500)) {}
+
+  Result<Pool> open(size_t count, std::string* problem) {
+    options_.say(fmt::format("connecting to {} donors", count));
+    const uint64_t lends = (pages_.extents / count + 2) * kExtentBytes;
+    ManyDonors donors = HEC_TRY(ManyDonors::start(count, lends, problem));
+    Options with_donors = options_;
+    with_donors.nodes = donors.addresses();
+    const uint64_t local = options_.local_bytes != 0 ? options_.local_bytes
+                           : options_.quick          ? kQuickLocalBytes
+                                                     : kLocalBytes;
+    const uint64_t bytes_before = own_bytes(), descriptors_before = count_open_files();
+    Stopwatch watch;
+    auto region = HEC_TRY(open_region(with_donors, {pages_.extents * kExtentBytes, local, 0}, problem));
+    const double took = watch.seconds();
+    options_.say(fmt::format("{} donors: filling memory", count));
+    fill(*region, pages_);
+    (void)read_remote(*region, pages_, rounds_, 1, &wrong_);  // warm
+    const uint64_t bytes = std::max(own_bytes(), bytes_before) - bytes_before;
+    return Pool{std::move(donors), std::move(region), bytes, count_open_files() - descriptors_before, took};
+  }
+
+  Result<Point> measure(size_t count, const Pool& one, std::string* problem) {
+    Pool pool = HEC_TRY(open(count, problem));
+    std::vector<Quantiles> faults;
+    std::vector<double> ratios;
+    for (size_t repeat = 1; repeat <= options_.repeats; ++repeat) {
+      options_.say(fmt::format("{} donors: repeat {} of {}", count, repeat, options_.repeats));
+      HEC_TRY(limits_.sample(options_, problem));
+      const Quantiles with_one = read(*one.region, repeat + 1);
+      faults.push_back(read(*pool.region, repeat + 1));
+      ratios.push_back(faults.back().p50_us / with_one.p50_us);
+    }
+    const double more = static_cast<double>(pool.bytes) - (count > 1 ? static_cast<double>(one.bytes) : 0);
+    const double more_donors = static_cast<double>(count > 1 ? count - 1 : 1);
+    return Point{count,         median(faults), median(ratios), std::max(more, 0.0) / more_donors, pool.descriptors,
+                 pool.connect_s};
+  }
+
+  const FaultLimits& limits() const { return limits_; }
+  uint64_t wrong() const { return wrong_; }
+
+ private:
+  Quantiles read(const PagedRegion& region, uint64_t seed) {
+    std::vector<int64_t> samples = read_remote(region, pages_, rounds_, seed, &wrong_);
+    return quantiles_of(samples);
+  }
+
+  const Options& options_;
+  const UsedPages pages_;
+  const size_t rounds_;
+  FaultLimits limits_;
+  uint64_t wrong_ = 0;
+};
+
+// Why this machine cannot have so many donors; empty if it can.
+std::string too_many(size_t donors) {
+  const uint64_t wanted = ManyDonors::descriptors_for_pager(donors);
+  const uint64_t limit = raise_open_files(wanted);
+  if (limit >= wanted) return "";
+  return fmt::format(
+      "needs {} open files, and the limit is {}: run it as root, or raise the hard limit (ulimit -Hn {})", wanted,
+      limit, wanted);
+}
+
+nlohmann::ordered_json json_of(const std::vector<Point>& points, const std::vector<Skipped>& skipped,
+                               const FaultLimits& limits) {
+  nlohmann::ordered_json json;
+  json["pools"] = nlohmann::ordered_json::array();
+  for (const Point& point : points) {
+    json["pools"].push_back({{"donors", point.donors},
+                             {"p50_us", point.fault.p50_us},
+                             {"p90_us", point.fault.p90_us},
+                             {"p99_us", point.fault.p99_us},
+                             {"ratio_to_one", point.to_one},
+                             {"ratio", point.fault.p50_us / limits.sum_us()},
+                             {"host_bytes_per_donor", point.bytes_per_donor},
+                             {"descriptors", point.descriptors},
+                             {"connect_s", point.connect_s}});
+  }
+  json["skipped"] = nlohmann::ordered_json::array();
+  for (const Skipped& skip : skipped) json["skipped"].push_back({{"donors", skip.donors}, {"why", skip.why}});
+  json["limit"] = {{"uffd_us", limits.uffd().p50_us}, {"tcp_us", limits.tcp().p50_us}};
+  return json;
+}
+
+std::vector<LinePlot> plots_of(const std::vector<Point>& points, const FaultLimits& limits) {
+  LinePlot cost{"A remote fault with many donors", "donors", "µs", true, true, {}};
+  cost.lines = {{"p50", false, {}}, {"p99", false, {}}, {"limit: raw userfault and raw TCP", true, {}}};
+  LinePlot memory{"This machine's memory for each donor", "donors", "KiB", true, false, {{"memory", false, {}}}};
+  for (const Point& point : points) {
+    const double donors = static_cast<double>(point.donors);
+    cost.lines[0].points.emplace_back(donors, point.fault.p50_us);
+    cost.lines[1].points.emplace_back(donors, point.fault.p99_us);
+    cost.lines[2].points.emplace_back(donors, limits.sum_us());
+    if (point.donors > 1) memory.lines[0].points.emplace_back(donors, point.bytes_per_donor / 1024);
+  }
+  return {std::move(cost), std::move(memory)};
+}
+
+Report report_of(const std::vector<Point>& points, const std::vector<Skipped>& skipped, const FaultLimits& limits,
+                 uint64_t wrong) {
+  Report report;
+  report.name = "nodes";
+  report.title = "random 4 KiB reads of remote pages, spread over many donors";
+  report.headline = fmt::format("{:.2f}×", points.back().to_one);
+  report.meaning = fmt::format("a fault's p50 with {} donors against one donor", points.back().donors);
+  report.figures = json_of(points, skipped, limits);
+  report.table.columns = {"donors", "p50 µs", "p99 µs", "to one", "KiB a donor", "descriptors", "connecting, s"};
+  for (const Point& point : points) {
+    report.table.rows.push_back({std::to_string(point.donors), fmt::format("{:.1f}", point.fault.p50_us),
+                                 fmt::format("{:.1f}", point.fault.p99_us), fmt::format("{:.2f}×", point.to_one),
+                                 fmt::format("{:.1f}", point.bytes_per_donor / 1024), std::to_string(point.descriptors),
+                                 fmt::format("{:.2f}", point.connect_s)});
+  }
+  report.table.rows.push_back({"limit", fmt::format("{:.1f}", limits.sum_us()), "", "", "", "", ""});
+  report.notes = {
+      "the donors are in as few helper processes as the limit of open files allows, each with one serving thread; a "
+      "pool "
+      "of one donor is measured in turn with each pool; medians of the repeats",
+      "KiB a donor: this process's own memory with the pool less that with one donor, by donor; what the kernel keeps "
+      "for a connection is not in it",
+      kFaultLimitNote};
+  for (const Skipped& skip : skipped) {
+    report.notes.insert(report.notes.begin(), fmt::format("left out: {} donors: {}", skip.donors, skip.why));
+  }
+  report.lines = plots_of(points, limits);
+  report.wrong = wrong;
+  return report;
+}
+
+}  // namespace
+
+Result<Report> measure_nodes(const Options& options, std::string* problem) {
+  Measurement measurement(options);
+  std::vector<Point> points;
+  std::vector<Skipped> skipped;
+  const Pool one = HEC_TRY(measurement.open(1, problem));
+  const std::span<const size_t> counts = options.quick ? std::span<const size_t>(kQuickCounts) : kCounts;
+  for (size_t count : counts) {
+    if (std::string why = too_many(count); !why.empty()) {
+      skipped.push_back({count, std::move(why)});
+      continue;
+    }
+    points.push_back(HEC_TRY(measurement.measure(count, one, problem)));
+  }
+  return report_of(points, skipped, measurement.limits(), measurement.wrong());
+}
+
+}  // namespace hecaton::bench

@@ -1,0 +1,133 @@
+#include "store/donor_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "donor/server.h"
+
+namespace hecaton {
+namespace {
+
+constexpr size_t kDonors = 5;
+
+class DonorPoolTest : public testing::Test {
+ protected:
+  std::unique_ptr<DonorServer> donors_ =
+      DonorServer::start({.lends_bytes = 4_MiB, .donors = kDonors, .threads = 1}).value();
+
+  Result<std::unique_ptr<DonorPool>> open(size_t most_links, std::string* problem) {
+    PoolConfig config;
+    for (size_t i = 0; i < kDonors; ++i) config.nodes.push_back(donors_->address(i));
+    config.vm_name = "vm";
+    config.region_bytes = 2 * kDonors * kExtentBytes;
+    config.most_links = most_links;
+    return DonorPool::open(config, problem);
+  }
+  std::unique_ptr<DonorPool> open(size_t most_links) {
+    std::string problem;
+    auto pool = open(most_links, &problem);
+    EXPECT_TRUE(pool.ok()) << problem;
+    return std::move(pool).value();
+  }
+
+  static PageNumber first_of(uint64_t extent) { return PageNumber(extent * kPagesPerExtent); }
+  static std::vector<std::byte> bytes_of(PageNumber page) {
+    return std::vector<std::byte>(kPageBytes, std::byte(1 + page.value / kPagesPerExtent));
+  }
+  // Writes the first page of an extent; the answer is not read.
+  static void send_write(DonorPool& pool, uint64_t extent) {
+    const PageNumber page = first_of(extent);
+    std::vector<std::byte> bytes = bytes_of(page);
+    const wire::PageEntry entry{page, wire::page_checksum(bytes.data(), page, 1), 1, wire::PageState::kPresent};
+    const iovec piece{bytes.data(), bytes.size()};
+    Link& link = pool.write_back(pool.placement().place(ExtentNumber(extent)));
+    ASSERT_TRUE(link.send_write(extent, std::span(&entry, 1), std::span(&piece, 1)).ok());
+  }
+  // Waits for answers of any of the links that `poller` watches; the ids of those that came.
+  template <typename LinkOf>
+  static std::vector<uint64_t> await(Poller& poller, LinkOf link_of, std::vector<std::byte>* body_out = nullptr) {
+    std::vector<uint64_t> ids;
+    while (ids.empty()) {
+      epoll_event event{};
+      if (poller.wait(std::span(&event, 1), 10'000) == 0) {
+        ADD_FAILURE() << "no answer";
+        break;
+      }
+      auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
+        EXPECT_EQ(header.status, wire::Status::kOk);
+        ids.push_back(header.request_id);
+        if (body_out) body_out->assign(body.begin(), body.end());
+        return {};
+      };
+      Result<size_t> frames = link_of(event.data.u64).receive(take);
+      EXPECT_TRUE(frames.ok());
+      if (!frames.ok()) break;
+    }
+    return ids;
+  }
+};
+
+TEST_F(DonorPoolTest, ASmallPoolIsConnectedAtOnce) {
+  auto pool = open(kDonors);
+  EXPECT_EQ(pool->connections(), 3 * kDonors);
+}
+
+TEST_F(DonorPoolTest, ABigPoolOpensConnectionsWhenTheyAreUsedAndNeverTooMany) {
+  auto pool = open(2);
+  EXPECT_EQ(pool->connections(), kDonors);
+  Poller writes = Poller::create().value(), reads = Poller::create().value();
+  ASSERT_TRUE(pool->watch_write_back(writes).ok());
+  ASSERT_TRUE(pool->watch_prefetch(reads).ok());
+  for (uint64_t extent = 0; extent < 2 * kDonors; ++extent) {
+    send_write(*pool, extent);
+    EXPECT_EQ(await(writes, [&](uint64_t donor) -> Link& { return pool->write_back(donor); }), std::vector{extent});
+  }
+  for (uint64_t extent = 0; extent < 2 * kDonors; ++extent) {
+    const PageNumber page = first_of(extent);
+    ASSERT_TRUE(
+        pool->prefetch(*pool->placement().donor_of(ExtentNumber(extent))).send_read(extent, std::span(&page, 1)).ok());
+    std::vector<std::byte> body;
+    auto link_of = [&](uint64_t donor) -> Link& { return pool->prefetch(donor); };
+    EXPECT_EQ(await(reads, link_of, &body), std::vector{extent});
+    auto answer = wire::PageSetView::decode(body);
+    ASSERT_TRUE(answer.ok());
+    ASSERT_EQ(answer->present(), 1u);
+    EXPECT_EQ(std::memcmp(answer->present_bytes(0), bytes_of(page).data(), kPageBytes), 0);
+  }
+  EXPECT_EQ(pool->connections(), kDonors + 2 + 2);
+}
+
+TEST_F(DonorPoolTest, AConnectionThatOwesAnAnswerStaysOpen) {
+  auto pool = open(1);
+  Poller writes = Poller::create().value();
+  ASSERT_TRUE(pool->watch_write_back(writes).ok());
+  for (uint64_t extent = 0; extent < 2 * kDonors; ++extent) send_write(*pool, extent);
+  std::vector<uint64_t> answered;
+  while (answered.size() < 2 * kDonors && !HasFailure()) {
+    for (uint64_t id : await(writes, [&](uint64_t donor) -> Link& { return pool->write_back(donor); })) {
+      answered.push_back(id);
+    }
+  }
+  ASSERT_EQ(answered.size(), 2 * kDonors);
+  std::sort(answered.begin(), answered.end());
+  for (uint64_t extent = 0; extent < 2 * kDonors; ++extent) EXPECT_EQ(answered[extent], extent);
+}
+
+TEST_F(DonorPoolTest, ADonorThatIsNamedTwiceIsRefused) {
+  PoolConfig config{{donors_->address(0), donors_->address(1), donors_->address(0)}, "vm", kExtentBytes};
+  std::string problem;
+  EXPECT_FALSE(DonorPool::open(config, &problem).ok());
+  EXPECT_NE(problem.find("name it once"), std::string::npos) << problem;
+}
+
+TEST_F(DonorPoolTest, AConnectionThatCannotBeMadeAnyMoreIsAnError) {
+  auto pool = open(2);
+  donors_->stop();
+  const PageNumber page(0);
+  EXPECT_FALSE(pool->prefetch(0).send_read(1, std::span(&page, 1)).ok());
+}
+
+}  // namespace
+}  // namespace hecaton

@@ -1,0 +1,88 @@
+"""`hecaton bench all`: it measures everything, nothing comes back wrong, and every figure that is promised is there."""
+
+import html.parser
+import json
+
+from harness import EndToEndTest
+
+LIMIT = {"limit": {"uffd_us", "tcp_us"}}
+PREFETCH = {"prefetch": {"issued", "used", "late"}}
+PROMISED = {
+    "fault": ({"p50_us", "p90_us", "p99_us", "ratio", "faults_remote", "table_bytes_per_page"}, LIMIT),
+    "scan": ({"gbps", "tcp_gbps", "ratio"},
+             PREFETCH | {"patterns": {"forward", "stride2", "stride3", "stride16", "backward"}}),
+    "churn": ({"pages_per_s", "write_amplification", "p99_us", "faults_stalled"}, LIMIT),
+    "zipf": (set(), LIMIT | {"slowdown": {"100", "50", "25", "10"}}),
+    "sort": (set(), {"slowdown": {"50", "25"}, "limit": {"tcp_gbps"}}),
+    "pagerank": (set(), {"slowdown": {"50", "25"}, "limit": {"tcp_gbps"}}),
+    "nodes": (set(), LIMIT),
+}
+
+
+class Page(html.parser.HTMLParser):
+    """Counts elements, and notes those that are not closed as they were opened."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.count, self.astray = [], {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.count[tag] = self.count.get(tag, 0) + 1
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.astray.append(tag)
+
+
+class BenchTest(EndToEndTest):
+    def assert_promised(self, name, figures):
+        plain, groups = PROMISED[name]
+        self.assertLessEqual({*plain, *groups, "wrong", "how", "version"}, set(figures), name)
+        for group, keys in groups.items():
+            self.assertLessEqual(keys, set(figures[group]), f"{name}: {group}")
+        for key in plain - {"faults_stalled", "write_amplification"}:
+            self.assertGreater(figures[key], 0, f"{name}: {key}")
+        self.assertEqual(0, figures["wrong"], name)
+
+    def test_all_measures_everything_and_nothing_comes_back_wrong(self):
+        status, said = self.hecaton("bench", "all", "--quick", "--json", "--html", "page.html", timeout=200)
+        self.assertEqual(0, status, said)
+        figures = json.loads(said)
+        for name in PROMISED:
+            self.assert_promised(name, figures[name])
+        for pattern in figures["scan"]["patterns"].values():
+            self.assertLessEqual({"gbps", "tcp_gbps", "ratio", "prefetch"}, set(pattern))
+        for share in figures["zipf"]["local"]:
+            self.assertLessEqual({"slowdown", "ops_per_s", "miss_ratio", "floor"}, set(share))
+        self.assertEqual([1, 10, 100], [pool["donors"] for pool in figures["nodes"]["pools"]])
+        self.assertEqual([], figures["nodes"]["skipped"])
+        self.assert_whole_page((self.directory / "page.html").read_text())
+
+    def assert_whole_page(self, text):
+        page = Page(text)
+        self.assertEqual(([], []), (page.open, page.astray), "elements that are not closed as they were opened")
+        self.assertEqual(len(PROMISED), page.count["section"])
+        self.assertGreaterEqual(page.count["svg"], len(PROMISED))
+        self.assertNotRegex(text, "(?i)https?:|src=|@import|<script|nan|inf\\b")
+
+    def test_a_region_with_too_little_remote_is_refused(self):
+        status, said = self.hecaton("bench", "fault", "--size", "64M", "--local", "60M")
+        self.assertEqual(2, status, said)
+        self.assertIn("--local", said)
+
+    def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(self):
+        status, said = self.hecaton("bench", "all", "--html", "no-such-folder/page.html", timeout=10)
+        self.assertEqual(2, status, said)
+        self.assertIn("no-such-folder", said)
+
+    def test_every_benchmark_explains_itself(self):
+        for name in (*PROMISED, "all"):
+            status, said = self.hecaton("bench", name, "--help")
+            self.assertEqual(0, status, said)
+            self.assertIn("--json", said)
