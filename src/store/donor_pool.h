@@ -2,8 +2,8 @@
 //
 // Three kinds of connection to each donor, one for each kind of page traffic, so that a demand read never queues behind
 // prefetch or write-back; of the demand connections one for each shard, so that no two fault threads share one. Each
-// belongs to the thread that uses it, and so do the buffers of its kind; the placement table is shared. Of a pool of more
-// than `most_links` donors, not all prefetch and write-back connections are open at once: see LinkSet.
+// belongs to the thread that uses it, and so do the buffers of its kind; the placement table is shared. Of a pool of
+// more than `most_links` donors, not all prefetch and write-back connections are open at once: see LinkSet.
 #pragma once
 
 #include <memory>
