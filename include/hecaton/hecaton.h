@@ -1,6 +1,6 @@
 /* Hecaton's C interface: memory of this process whose pages live on other machines.
  *
- *   hecaton_config config = { sizeof config, 1ull << 30, 256ull << 20, NULL };
+ *   hecaton_config config = { sizeof config, 1ull << 30, 256ull << 20, NULL, 0 };
  *   hecaton_region *region;
  *   void *memory;
  *   int error = hecaton_open(&config, &region, &memory);
@@ -39,10 +39,11 @@ extern "C" {
 typedef struct hecaton_region hecaton_region;
 
 typedef struct {
-  size_t struct_size;       /* sizeof(hecaton_config): lets later versions add fields */
+  size_t struct_size;       /* sizeof(hecaton_config): lets later versions add fields, which are then as if 0 */
   uint64_t bytes;           /* of the region; rounded up to whole pages of 4096 */
   uint64_t local_bytes;     /* how much may be resident; at least 1 MiB; bytes or more: all of it */
   const char* const* nodes; /* URLs "[hecaton://]HOST[:PORT]", NULL-ended; NULL: an embedded donor in this process */
+  unsigned shards;          /* threads that serve page faults, 1 to 16; 0: one for every four processors, at most 8 */
 } hecaton_config;
 
 /* Errors, all negative. */

@@ -1,5 +1,6 @@
 #include "hecaton/hecaton.h"
 
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -77,13 +78,26 @@ const char* meaning_of(int error) {
   }
 }
 
+// Programs that were built before a field was added have a smaller struct: what they lack is 0.
+int complete_config(const hecaton_config* given, hecaton_config* out) {
+  constexpr size_t kFirstSize = offsetof(hecaton_config, shards);
+  const size_t size = given->struct_size;
+  if (size != sizeof *out && size != kFirstSize) {
+    return fail(HECATON_EINVAL, "struct_size is not sizeof(hecaton_config)");
+  }
+  *out = hecaton_config{};
+  memcpy(out, given, size);
+  return HECATON_OK;
+}
+
 int read_config(const hecaton_config& given, hecaton::PagedRegionConfig* out) {
-  if (given.struct_size != sizeof given) return fail(HECATON_EINVAL, "struct_size is not sizeof(hecaton_config)");
   if (given.bytes == 0) return fail(HECATON_EINVAL, "bytes is zero");
   if (given.bytes > hecaton::wire::kMaxRegionBytes) return fail(HECATON_EINVAL, "bytes is more than 16 TiB");
   if (given.local_bytes < hecaton::PagerConfig::kMinimumLocalBytes) {
     return fail(HECATON_EINVAL, "local_bytes is less than 1 MiB");
   }
+  if (given.shards > hecaton::Stripes::kMostShards) return fail(HECATON_EINVAL, "shards is more than 16");
+  out->shards = given.shards;
   const char* insecure = getenv("HECATON_INSECURE");
   out->insecure = insecure && std::string_view(insecure) == "1";
   out->bytes = given.bytes;
@@ -118,8 +132,10 @@ extern "C" {
 int hecaton_open(const hecaton_config* config, hecaton_region** out, void** address) {
   return guarded([&] {
     if (!config || !out || !address) return fail(HECATON_EINVAL, "config, out and address must not be NULL");
+    hecaton_config whole;
+    if (int error = complete_config(config, &whole)) return error;
     hecaton::PagedRegionConfig wanted;
-    if (int error = read_config(*config, &wanted)) return error;
+    if (int error = read_config(whole, &wanted)) return error;
     std::string problem;
     auto opened = hecaton::PagedRegion::open(std::move(wanted), &problem);
     if (!opened.ok()) return fail(code_of(opened.error()), problem);

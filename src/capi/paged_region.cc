@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <thread>
 
 #include "base/random.h"
 
@@ -35,6 +36,19 @@ Result<std::unique_ptr<DonorServer>> start_embedded_donor(uint64_t bytes) {
   return DonorServer::start(config);
 }
 
+// A userfaultfd for each shard, with its stripes.
+Result<std::vector<Userfaultfd>> register_stripes(Stripes stripes, RemoteAddress base, uint64_t bytes) {
+  std::vector<Userfaultfd> uffds;
+  while (uffds.size() < stripes.shards()) uffds.push_back(HEC_TRY(Userfaultfd::create()));
+  for (PageRun left{PageNumber(0), pages_in(bytes)}; left.count > 0;) {
+    const PageRun stripe = stripes.within_stripe(left);
+    const Userfaultfd& uffd = uffds[stripes.shard_of(stripe.first)];
+    HEC_TRY(uffd.register_range(base + stripe.first.value * kPageBytes, stripe.count * kPageBytes));
+    left = PageRun{stripe.end(), left.count - stripe.count};
+  }
+  return uffds;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config, std::string* problem) {
@@ -50,7 +64,6 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config,
         "this kernel's userfaultfd lacks minor faults or write protection for shared memory; Linux 5.19 has them";
     return Error{ErrorCode::kUnsupported, 0, "userfaultfd features"};
   }
-  Userfaultfd uffd = HEC_TRY(explain(Userfaultfd::create()));
   region->memfd_ = HEC_TRY(explain(create_memfd("hecaton-region", bytes)));
   PagerConfig pager;
   pager.name = fmt::format("region-{}-{:x}", getpid(), random_id());
@@ -59,6 +72,7 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config,
   pager.prefetch_pages = config.prefetch_pages;
   pager.nodes = config.nodes;
   pager.insecure = config.insecure;
+  pager.shards = config.shards > 0 ? config.shards : auto_shards(std::thread::hardware_concurrency());
   pager.on_loss = config.on_loss ? config.on_loss : say_and_abort;
   if (pager.nodes.empty()) {
     region->donor_ = HEC_TRY(explain(start_embedded_donor(bytes)));
@@ -71,8 +85,8 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config,
   munlock(region->data(), bytes);
   HEC_TRY(explain(punch_hole(region->memfd_.get(), 0, bytes)));
   const RemoteAddress base{reinterpret_cast<uint64_t>(region->data())};
-  HEC_TRY(explain(uffd.register_range(base, bytes)));
-  HEC_TRY(explain(region->pager_->attach(std::move(uffd), base, features)));
+  auto uffds = HEC_TRY(explain(register_stripes(region->pager_->stripes(), base, bytes)));
+  HEC_TRY(explain(region->pager_->attach(std::move(uffds), base, features)));
   return region;
 }
 

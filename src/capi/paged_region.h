@@ -1,5 +1,5 @@
 // Paged memory in this process: what the C interface and the benches stand on. One region: a memfd mapped twice (once
-// for the user, once for the pager), a userfaultfd on the user's mapping, a pager, and an embedded donor if none is
+// for the user, once for the pager), userfaultfds on the user's mapping, a pager, and an embedded donor if none is
 // named.
 //
 // open and destruction: any thread, with nobody else touching the region.
@@ -22,6 +22,7 @@ struct PagedRegionConfig {
   std::vector<NodeUrl> nodes;     // empty: an embedded donor
   bool insecure = false;          // nodes beyond this machine, unencrypted: the user has said that it may be so
   uint64_t prefetch_pages = 256;  // 0: off
+  unsigned shards = 0;            // fault threads; 0: as many as suit this machine
   std::function<void(const LossReport&)> on_loss;  // default: say it and abort
 };
 

@@ -68,6 +68,7 @@ PagerConfig config_from(const nlohmann::json& json, Reporter& reporter) {
   config.prefetch_pages = json.at("prefetch_pages");
   config.prefetch_adaptive = json.at("prefetch_adaptive");
   config.insecure = json.at("insecure");
+  config.shards = json.at("shards");
   for (const std::string node : json.at("nodes")) {
     Result<NodeUrl> url = parse_node_url(node);
     if (url.ok()) config.nodes.push_back(std::move(url).value());
@@ -85,8 +86,13 @@ Result<void> take_over_qemu(Pager& pager, Reporter& reporter, uint64_t region_by
     (void)acknowledge(kHandoverFd, false).ok();
     return Error{ErrorCode::kProtocol, 0, "QEMU mapped another part of the RAM than it was given"};
   }
+  const Stripes stripes = pager.stripes();
+  if (handover.uffds.size() != stripes.shards() || handover.stripe_bytes != stripes.pages_per_stripe() * kPageBytes) {
+    (void)acknowledge(kHandoverFd, false).ok();
+    return Error{ErrorCode::kProtocol, 0, "QEMU's RAM is divided in another way than this pager's"};
+  }
   UffdFeatures features = HEC_TRY(Userfaultfd::probe());
-  HEC_TRY(pager.attach(std::move(handover.uffd), handover.address, features));
+  HEC_TRY(pager.attach(std::move(handover.uffds), handover.address, features));
   // Before QEMU goes on: the supervisor takes RAM that is used without this word for RAM that is not paged.
   reporter.say({{"event", "attached"}});
   return acknowledge(kHandoverFd, true);

@@ -11,7 +11,9 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
+#include "base/stripes.h"
 #include "base/units.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
@@ -24,7 +26,7 @@ constexpr const char* kDefaultNodesFile = "cluster_uffd.conf";
 
 // As typed, before anything is checked.
 struct RawOptions {
-  std::string memory, local, nodes_file, prefetch = "auto";
+  std::string memory, local, nodes_file, prefetch = "auto", shards = "auto";
   std::vector<std::string> nodes;
 };
 
@@ -62,6 +64,9 @@ void describe(CLI::App& app, RawOptions& raw, RunOptions& options) {
   app.add_option("--accel", options.accel, "auto, kvm or tcg")->check(CLI::IsMember({"auto", "kvm", "tcg"}));
   app.add_option("--prefetch", raw.prefetch, "auto, off, or the pages of a window (1 to 256)")
       ->type_name("auto|off|PAGES");
+  app.add_option("--shards", raw.shards,
+                 "threads that serve page faults (1 to 16); auto: one for every four processors, at most 8")
+      ->type_name("auto|N");
   app.add_option("--qemu", options.qemu, "the QEMU to start")->type_name("PATH");
   app.add_option("--giantvm-qemu", options.giantvm_qemu, "GiantVM's own QEMU, for mode kernel")->type_name("PATH");
   app.add_option("--report", options.report_file, "write the run's figures there, as JSON, at the end")
@@ -164,6 +169,17 @@ void check_prefetch(const RawOptions& raw, RunOptions& options, Problems& proble
   }
 }
 
+void check_shards(const RawOptions& raw, RunOptions& options, Problems& problems) {
+  if (raw.shards == "auto") {
+    options.shards = auto_shards(std::thread::hardware_concurrency());
+    return;
+  }
+  auto [end, status] = std::from_chars(raw.shards.data(), raw.shards.data() + raw.shards.size(), options.shards);
+  if (status != std::errc() || *end != '\0' || options.shards < 1 || options.shards > Stripes::kMostShards) {
+    problems.add("--shards '{}': auto, or a number from 1 to {}", raw.shards, Stripes::kMostShards);
+  }
+}
+
 void check_name(RunOptions& options, Problems& problems) {
   if (options.name.empty()) options.name = fmt::format("vm-{}", getpid());
   bool good = options.name.size() <= 64 && std::all_of(options.name.begin(), options.name.end(), [](char c) {
@@ -227,6 +243,7 @@ std::optional<RunOptions> parse_run_options(const std::vector<std::string>& argu
   check_nodes(raw, options, problems);
   check_tokens(options, problems);
   check_prefetch(raw, options, problems);
+  check_shards(raw, options, problems);
   check_name(options, problems);
   check_report(options, problems);
   if (!problems.any()) return options;

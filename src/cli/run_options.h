@@ -19,6 +19,7 @@ struct RunOptions {
   std::string accel = "auto";
   uint64_t prefetch_pages = 256;
   bool prefetch_adaptive = true;
+  unsigned shards = 1;  // 1 to 16
   std::string qemu = "qemu-system-x86_64";
   std::string giantvm_qemu;
   std::string report_file;

@@ -16,6 +16,7 @@
 #include <fstream>
 
 #include "base/clock.h"
+#include "base/stripes.h"
 #include "base/units.h"
 #include "cli/installed.h"
 #include "cli/live_view.h"
@@ -148,6 +149,7 @@ bool Supervisor::start_pager() {
                            {"prefetch_pages", options_.prefetch_pages},
                            {"prefetch_adaptive", options_.prefetch_adaptive},
                            {"insecure", options_.insecure},
+                           {"shards", options_.shards},
                            {"nodes", nodes_}};
   (void)control_.send({{"config", config}}).ok();
   auto answer = control_.wait(kStartMs + static_cast<int>(nodes_.size()) * 5000);
@@ -170,9 +172,11 @@ bool Supervisor::start_qemu() {
   const char* preloaded = getenv("LD_PRELOAD");
   ProcessSpec spec;
   spec.arguments = qemu_command_;
+  const Stripes stripes = Stripes::over(pages_in(options_.memory_bytes), options_.shards);
   spec.environment = {
       {"LD_PRELOAD", preloaded && *preloaded ? *library + ":" + preloaded : *library},
-      {"HECATON_PRELOAD", fmt::format("socket={} inode={}:{}", kQemuHandoverFd, info.st_dev, info.st_ino)}};
+      {"HECATON_PRELOAD", fmt::format("socket={} inode={}:{} shards={} stripe={}", kQemuHandoverFd, info.st_dev,
+                                      info.st_ino, stripes.shards(), stripes.pages_per_stripe() * kPageBytes)}};
   spec.open_files = users_open_files();
   spec.descriptors = {{memory_.get(), kQemuMemoryFd}, {qemu_handover_.get(), kQemuHandoverFd}};
   auto child = ChildProcess::start(spec);

@@ -124,8 +124,8 @@ void EvictLoop::let_others_run() {
   sched_yield();
 }
 
-void EvictLoop::wake_fault_thread() {
-  if (fault_nudge_) fault_nudge_->always();
+void EvictLoop::wake_fault_threads() {
+  for (Nudge* nudge : fault_nudges_) nudge->always();
 }
 
 }  // namespace hecaton

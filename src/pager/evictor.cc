@@ -93,7 +93,7 @@ bool Evictor::take_pages(Batch& batch) {
     if (!leave) continue;
     batch.items[i] = Item{*leave, true, true, false, false};
     ++batch.pages;
-    if (leave->trigger) state_.wasted_triggers.fetch_add(1);
+    if (leave->trigger) state_.count_waste(page);
   }
   return batch.pages > 0;
 }
@@ -189,7 +189,7 @@ void Evictor::complete(Batch& batch) {
   batch.used = false;
   --in_flight_;
   (batch.purpose == Purpose::kEvict ? leaving_pages_ : cleaning_pages_) -= batch.pages;
-  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_thread();
+  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_threads();
 }
 
 // False: the page stays as it is now; it was taken back, or its bytes are still only here.

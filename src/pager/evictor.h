@@ -40,7 +40,7 @@ class EvictionBackend {
                           std::span<const iovec> pages) = 0;
   // The donor may forget these pages of one extent. Ordered with send_write.
   virtual void send_discard(ExtentNumber extent, std::span<const PageRun> runs) = 0;
-  virtual void wake_fault_thread() = 0;
+  virtual void wake_fault_threads() = 0;
   // Called between two pieces of work, when there is no hurry.
   virtual void let_others_run() = 0;
 };

@@ -31,28 +31,33 @@ Result<Nudge> Nudge::create() {
   return Nudge(HEC_TRY(WakeFlag::create()));
 }
 
-Result<std::unique_ptr<FaultLoop>> FaultLoop::create(LoopContext context, const Userfaultfd& uffd, RemoteAddress base,
-                                                     Prefetcher prefetcher, EvictLoop& evict, PrefetchLoop& prefetch) {
+Result<std::unique_ptr<FaultLoop>> FaultLoop::create(LoopContext context, unsigned shard, const Userfaultfd& uffd,
+                                                     RemoteAddress base, Prefetcher prefetcher, EvictLoop& evict,
+                                                     PrefetchLoop& prefetch) {
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(uffd.fd(), EPOLLIN, kUffdToken));
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  for (size_t i = 0; i < context.pool.donors(); ++i) HEC_TRY(poller.add(context.pool.demand(i).fd(), EPOLLIN, i));
+  for (size_t i = 0; i < context.pool.donors(); ++i) {
+    HEC_TRY(poller.add(context.pool.demand(shard, i).fd(), EPOLLIN, i));
+  }
   return std::unique_ptr<FaultLoop>(
-      new FaultLoop(context, uffd, base, prefetcher, evict, prefetch, std::move(poller), std::move(nudge)));
+      new FaultLoop(context, shard, uffd, base, prefetcher, evict, prefetch, std::move(poller), std::move(nudge)));
 }
 
-FaultLoop::FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher,
-                     EvictLoop& evict, PrefetchLoop& prefetch, Poller poller, Nudge nudge)
+FaultLoop::FaultLoop(LoopContext context, unsigned shard, const Userfaultfd& uffd, RemoteAddress base,
+                     Prefetcher prefetcher, EvictLoop& evict, PrefetchLoop& prefetch, Poller poller, Nudge nudge)
     : context_(context),
+      shard_(shard),
       uffd_(uffd),
       base_(base),
-      server_(context.state, prefetcher, *this),
+      server_(context.state, prefetcher, *this, shard),
       evict_(evict),
       prefetch_(prefetch),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
       watch_(context.pool.donors()),
+      streams_(context.state.stripes.shards()),
       fault_spin_(kFaultSpinNs),
       wire_spin_(kWireSpinNs) {
   waiting_donors_.reserve(context.pool.donors());
@@ -96,6 +101,7 @@ bool FaultLoop::read_faults() {
   if (!count.ok() || *count == 0) return false;
   const int64_t now = monotonic_ns();
   fault_spin_.busy(now);
+  adopt_streams();
   for (size_t i = 0; i < *count; ++i) {
     const FaultEvent& event = events[i];
     neighbour_.saw(event.thread_id);
@@ -128,7 +134,7 @@ bool FaultLoop::read_replies() {
       FaultTrace::mark(context_.state.counters.last_demand.answered, now);
       return server_.on_read_reply(header.request_id, header.status, body);
     };
-    Result<size_t> frames = context_.pool.demand(donor).receive(take);
+    Result<size_t> frames = link(donor).receive(take);
     if (!frames.ok()) {
       context_.donor_lost(donor, frames.error());
       return true;
@@ -157,7 +163,7 @@ void FaultLoop::sleep(int timeout_ms) {
     auto take = [](const wire::FrameHeader&, std::span<const std::byte>) -> Result<void> {
       return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
     };
-    Result<size_t> frames = context_.pool.demand(token).receive(take);
+    Result<size_t> frames = link(token).receive(take);
     if (!frames.ok()) context_.donor_lost(token, frames.error());
   }
 }
@@ -165,7 +171,7 @@ void FaultLoop::sleep(int timeout_ms) {
 bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
   std::optional<size_t> donor = context_.pool.placement().donor_of(extent_of(page));
   HEC_CHECK(donor.has_value());  // a Remote page was written to some donor
-  Result<void> sent = context_.pool.demand(*donor).send_read(slot, std::span(&page, 1));
+  Result<void> sent = link(*donor).send_read(slot, std::span(&page, 1));
   if (!sent.ok()) {
     context_.donor_lost(*donor, sent.error());
     return false;
@@ -181,7 +187,25 @@ bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
 }
 
 void FaultLoop::prefetch(const PrefetchWindow& window) {
-  prefetch_.offer(window);
+  prefetch_.offer(shard_, window);
+}
+
+void FaultLoop::hand_stream(unsigned shard, const Prefetcher::Stream& stream) {
+  peers_[shard]->receive_stream(shard_, stream);
+}
+
+// This thread may be asleep. It looks before it serves a fault, and the stream is of no use before that.
+void FaultLoop::receive_stream(unsigned from, const Prefetcher::Stream& stream) {
+  streams_[from].put(stream);
+  streams_came_.store(true);
+}
+
+void FaultLoop::adopt_streams() {
+  if (!streams_came_.load() || !streams_came_.exchange(false)) return;
+  Prefetcher::Stream stream;
+  for (StreamChute& chute : streams_) {
+    while (chute.take(&stream)) server_.adopt(stream);
+  }
 }
 
 void FaultLoop::wake_evictor() {

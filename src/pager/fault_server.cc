@@ -10,8 +10,8 @@
 
 namespace hecaton {
 
-FaultServer::FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend)
-    : state_(state), prefetcher_(prefetcher), backend_(backend) {
+FaultServer::FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend, unsigned shard)
+    : state_(state), prefetcher_(prefetcher), backend_(backend), shard_(shard) {
   free_slots_.reserve(kSlots);
   for (uint32_t i = 0; i < kSlots; ++i) free_slots_.push_back(i);
   deferred_.reserve(kMaxDeferred);
@@ -148,11 +148,21 @@ void FaultServer::count_used(PageNumber trigger) {
 
 // Asks for the windows that have become due, after learning from those that left untouched.
 void FaultServer::fetch_ahead() {
-  if (state_.wasted_triggers.load() > 0) prefetcher_.on_waste(state_.wasted_triggers.exchange(0));
-  while (std::optional<PrefetchWindow> window = prefetcher_.next_window()) backend_.prefetch(*window);
-  const bool paused = prefetcher_.paused();
-  if (paused && !state_.prefetch_paused.load()) state_.counters.prefetch_pauses.add();
-  state_.prefetch_paused.store(paused);
+  if (uint64_t wasted = state_.take_waste(shard_)) prefetcher_.on_waste(wasted);
+  while (std::optional<PrefetchWindow> window = prefetcher_.next_window()) {
+    // The touch of the trigger will be seen by the shard that has it. Told first, so that it knows in time.
+    const unsigned shard = state_.stripes.shard_of(window->page(window->trigger));
+    if (shard != shard_) backend_.hand_stream(shard, prefetcher_.last_stream());
+    backend_.prefetch(*window);
+  }
+  if (prefetcher_.paused() == paused_) return;
+  paused_ = !paused_;
+  if (paused_) {
+    state_.counters.prefetch_pauses.add();
+    state_.prefetch_paused.fetch_add(1);
+  } else {
+    state_.prefetch_paused.fetch_sub(1);
+  }
 }
 
 // The page is resident, but the event says that it is missing. Its thread faulted before the page was put in place, so

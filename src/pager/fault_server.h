@@ -7,8 +7,9 @@
 //   Leaving   a write: take it back, no traffic
 //   resident and yet "missing": a late message; wake, change nothing (invariant 6)
 //
-// One thread. Allocates nothing after construction, never waits: what cannot be done now is deferred and tried again
-// by retry_deferred(). The network and the kernel are behind interfaces, so that tests can play both.
+// One thread; each shard of the pager has a server of its own, for the pages of its stripes. Allocates nothing after
+// construction, never waits: what cannot be done now is deferred and tried again by retry_deferred(). The network and
+// the kernel are behind interfaces, so that tests can play both.
 #pragma once
 
 #include <array>
@@ -38,15 +39,19 @@ class FaultBackend {
   // lost (and has been reported).
   virtual bool start_read(PageNumber page, uint32_t slot) = 0;
   virtual void prefetch(const PrefetchWindow& window) = 0;
+  // The reader of this stream is coming to that shard's pages: its server is to adopt it.
+  virtual void hand_stream(unsigned shard, const Prefetcher::Stream& stream) = 0;
   virtual void wake_evictor() = 0;
   virtual void report_loss(LossReport report) = 0;
 };
 
 class FaultServer {
  public:
-  FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend);
+  FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend, unsigned shard = 0);
 
   void handle(const Fault& fault);
+  // Another shard's prefetcher has followed this stream to here.
+  void adopt(const Prefetcher::Stream& stream) { prefetcher_.adopt(stream); }
   // The guest's process discards these pages (balloon, free page reporting): they become Absent.
   void discard(PageRun run);
   // An answer from the donor that `slot` was sent to. Error: the donor broke the protocol.
@@ -93,6 +98,7 @@ class FaultServer {
   PagerState& state_;
   Prefetcher prefetcher_;
   FaultBackend& backend_;
+  const unsigned shard_;
   std::array<Slot, kSlots> slots_;
   std::vector<uint32_t> free_slots_;
   std::vector<Fault> deferred_;
@@ -101,6 +107,7 @@ class FaultServer {
   std::vector<PageRun> retrying_discards_;
   uint64_t discarded_resident_ = 0;
   bool wake_everything_ = false;
+  bool paused_ = false;  // counted in PagerState::prefetch_paused
   bool waiting_soon_ = false;
 };
 

@@ -2,32 +2,51 @@
 
 namespace hecaton {
 
+// Calls `call(uffd, part)` for each stripe's part of the run, up to the first that does not end well.
+template <typename Call>
+InstallOutcome UffdGuestMemory::by_stripe(PageRun run, Call call) const {
+  InstallOutcome outcome = InstallOutcome::kInstalled;
+  while (run.count > 0 && outcome == InstallOutcome::kInstalled) {
+    const PageRun part = stripes_.within_stripe(run);
+    outcome = call(uffd_of(part.first), part);
+    run = PageRun{part.end(), run.count - part.count};
+  }
+  return outcome;
+}
+
 InstallOutcome UffdGuestMemory::zero_page(PageNumber page) {
-  return uffd_.zero_page(at(page));
+  return uffd_of(page).zero_page(at(page));
 }
 
 InstallOutcome UffdGuestMemory::copy(PageRun run, const std::byte* bytes, bool write_protected, bool wake,
                                      uint64_t* done) {
-  uint64_t done_bytes = 0;
-  InstallOutcome outcome = uffd_.copy(at(run.first), bytes, run.count * kPageBytes, write_protected, wake, &done_bytes);
-  *done = done_bytes / kPageBytes;
-  return outcome;
+  *done = 0;
+  return by_stripe(run, [&](const Userfaultfd& uffd, PageRun part) {
+    uint64_t done_bytes = 0;
+    InstallOutcome outcome = uffd.copy(at(part.first), bytes + (part.first - run.first) * kPageBytes,
+                                       part.count * kPageBytes, write_protected, wake, &done_bytes);
+    *done += done_bytes / kPageBytes;
+    return outcome;
+  });
 }
 
 InstallOutcome UffdGuestMemory::map(PageNumber page, bool write_protected) {
-  return uffd_.continue_page(at(page), write_protected);
+  return uffd_of(page).continue_page(at(page), write_protected);
 }
 
 InstallOutcome UffdGuestMemory::protect(PageRun run) {
-  return uffd_.protect(at(run.first), run.count * kPageBytes);
+  return by_stripe(run, [&](const Userfaultfd& uffd, PageRun part) {
+    return uffd.protect(at(part.first), part.count * kPageBytes);
+  });
 }
 
 InstallOutcome UffdGuestMemory::unprotect(PageNumber page) {
-  return uffd_.unprotect(at(page), kPageBytes);
+  return uffd_of(page).unprotect(at(page), kPageBytes);
 }
 
 InstallOutcome UffdGuestMemory::wake(PageRun run) {
-  return uffd_.wake(at(run.first), run.count * kPageBytes);
+  return by_stripe(
+      run, [&](const Userfaultfd& uffd, PageRun part) { return uffd.wake(at(part.first), part.count * kPageBytes); });
 }
 
 Result<void> UffdGuestMemory::punch(PageRun run) {

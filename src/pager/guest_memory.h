@@ -4,6 +4,9 @@
 // Any thread. Outcomes are values: see InstallOutcome.
 #pragma once
 
+#include <span>
+
+#include "base/stripes.h"
 #include "base/units.h"
 #include "os/memory.h"
 #include "os/userfaultfd.h"
@@ -32,11 +35,21 @@ class GuestMemory {
   virtual bool can_map_protected() const = 0;
 };
 
+// Every call goes to the userfaultfd of the page's stripe. The kernel would fill and protect pages through any of them,
+// but wakes only those that wait at the very one, and asks only that one whether an event waits to be read. A run may
+// go over several stripes; it ends at the first part that fails.
 class UffdGuestMemory final : public GuestMemory {
  public:
-  // `base`: where the guest process has the memory mapped. `own_view` maps the same memfd. Both outlive this object.
-  UffdGuestMemory(const Userfaultfd& uffd, RemoteAddress base, int memfd, std::byte* own_view, bool can_map_protected)
-      : uffd_(uffd), base_(base), memfd_(memfd), own_view_(own_view), can_map_protected_(can_map_protected) {}
+  // `uffds`: one for each shard. `base`: where the guest process has the memory mapped. `own_view` maps the same memfd.
+  // All of them outlive this object.
+  UffdGuestMemory(std::span<const Userfaultfd> uffds, Stripes stripes, RemoteAddress base, int memfd,
+                  std::byte* own_view, bool can_map_protected)
+      : uffds_(uffds),
+        stripes_(stripes),
+        base_(base),
+        memfd_(memfd),
+        own_view_(own_view),
+        can_map_protected_(can_map_protected) {}
 
   InstallOutcome zero_page(PageNumber page) override;
   InstallOutcome copy(PageRun run, const std::byte* bytes, bool write_protected, bool wake, uint64_t* done) override;
@@ -51,7 +64,11 @@ class UffdGuestMemory final : public GuestMemory {
 
  private:
   RemoteAddress at(PageNumber page) const { return base_ + page.value * kPageBytes; }
-  const Userfaultfd& uffd_;
+  const Userfaultfd& uffd_of(PageNumber page) const { return uffds_[stripes_.shard_of(page)]; }
+  template <typename Call>
+  InstallOutcome by_stripe(PageRun run, Call call) const;
+  const std::span<const Userfaultfd> uffds_;
+  const Stripes stripes_;
   const RemoteAddress base_;
   const int memfd_;
   std::byte* const own_view_;

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/stripes.h"
 #include "base/units.h"
 #include "os/owned_fd.h"
 #include "wire/handover.h"
@@ -18,13 +19,13 @@ namespace hecaton {
 namespace {
 
 constexpr uint64_t kAddressLimit = uint64_t{1} << 56;  // user space ends below it, with five-level page tables too
-constexpr size_t kMostDescriptors = 8;                 // room for more than the one, so that extra ones are seen
+constexpr size_t kMostDescriptors = wire::kHandoverMostShards + 1;  // room for one too many, so that it is seen
+static_assert(wire::kHandoverMostShards == Stripes::kMostShards);
 
 struct Received {
   wire::HandoverMessage message{};
   size_t bytes = 0;
-  OwnedFd uffd;
-  size_t descriptors = 0;
+  std::vector<OwnedFd> descriptors;
 };
 
 Result<void> wait_readable(int socket, const Deadline& by) {
@@ -37,15 +38,14 @@ Result<void> wait_readable(int socket, const Deadline& by) {
   }
 }
 
-// Every descriptor that came is ours from here on; all but the first are closed.
+// Every descriptor that came is ours from here on.
 void keep_descriptors(msghdr& header, Received& received) {
   for (cmsghdr* part = CMSG_FIRSTHDR(&header); part; part = CMSG_NXTHDR(&header, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
     for (size_t at = CMSG_LEN(0); at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
       int fd = -1;
       std::memcpy(&fd, reinterpret_cast<const char*>(part) + at, sizeof fd);
-      OwnedFd owned(fd);
-      if (received.descriptors++ == 0) received.uffd = std::move(owned);
+      received.descriptors.emplace_back(fd);
     }
   }
 }
@@ -96,8 +96,14 @@ const char* problem_of(const Received& received) {
   if (message.file_offset % kPageBytes != 0 || message.file_offset > INT64_MAX - message.bytes) {
     return "a handover with a bad file offset";
   }
-  if (received.descriptors != 1) return "a handover without exactly one descriptor";
-  if (!is_userfaultfd(received.uffd.get())) return "a handover whose descriptor is not a userfaultfd";
+  if (message.stripe == 0 || message.stripe % kPageBytes != 0) return "a handover whose stripes are not whole pages";
+  if (message.shards == 0 || message.shards > wire::kHandoverMostShards || message.reserved != 0) {
+    return "a handover with a bad number of shards";
+  }
+  if (received.descriptors.size() != message.shards) return "a handover without exactly one descriptor for each shard";
+  for (const OwnedFd& descriptor : received.descriptors) {
+    if (!is_userfaultfd(descriptor.get())) return "a handover whose descriptor is not a userfaultfd";
+  }
   return nullptr;
 }
 
@@ -111,8 +117,10 @@ Result<Handover> receive_handover(int socket, Deadline by) {
   }
   if (const char* problem = problem_of(received)) return Error{ErrorCode::kProtocol, 0, problem};
   const wire::HandoverMessage& message = received.message;
-  return Handover{Userfaultfd(std::move(received.uffd)), RemoteAddress{message.address}, message.bytes,
-                  message.file_offset, static_cast<pid_t>(message.pid)};
+  std::vector<Userfaultfd> uffds;
+  for (OwnedFd& descriptor : received.descriptors) uffds.emplace_back(std::move(descriptor));
+  return Handover{std::move(uffds), RemoteAddress{message.address}, message.bytes, message.file_offset,
+                  message.stripe,   static_cast<pid_t>(message.pid)};
 }
 
 Result<void> acknowledge(int socket, bool accepted) {

@@ -1,4 +1,4 @@
-// The pager's side of the handover: QEMU's userfaultfd arrives, with what it covers. See wire/handover.h.
+// The pager's side of the handover: QEMU's userfaultfds arrive, with what they cover. See wire/handover.h.
 //
 // Whoever is at the other end may send anything: every field is checked, and nothing that comes in is trusted further
 // than its checks go. One thread at a time per socket.
@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -15,10 +16,12 @@
 namespace hecaton {
 
 struct Handover {
-  Userfaultfd uffd;       // of the process `pid`; [address, address + bytes) is registered with it
+  // Of the process `pid`, not empty; the stripes of [address, address + bytes) are registered with them in turn.
+  std::vector<Userfaultfd> uffds;
   RemoteAddress address;  // page-aligned
   uint64_t bytes;         // a multiple of the page size, not 0
   uint64_t offset;        // in the memory file; page-aligned
+  uint64_t stripe_bytes;  // a multiple of the page size, not 0
   pid_t pid;
 };
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "os/memory.h"
 #include "wire/handover.h"
 
 namespace hecaton {
@@ -28,7 +29,7 @@ class HandoverSocket : public testing::Test {
   }
 
   static HandoverMessage good() {
-    return {wire::kHandoverMagic, wire::kHandoverVersion, 77, 0x7f0000001000, 64_MiB, 0};
+    return {wire::kHandoverMagic, wire::kHandoverVersion, 77, 0x7f0000001000, 64_MiB, 0, 2_MiB, 1, 0};
   }
 
   void send(const void* bytes, size_t size, std::vector<int> descriptors) {
@@ -79,8 +80,33 @@ TEST_F(HandoverSocket, DeliversWhatQemuSaidAndTheDescriptor) {
   EXPECT_EQ(64_MiB, handover.bytes);
   EXPECT_EQ(8192u, handover.offset);
   EXPECT_EQ(77, handover.pid);
-  EXPECT_GE(handover.uffd.fd(), 0);
-  EXPECT_NE(0, fcntl(handover.uffd.fd(), F_GETFD) & FD_CLOEXEC);
+  EXPECT_EQ(2_MiB, handover.stripe_bytes);
+  ASSERT_EQ(1u, handover.uffds.size());
+  EXPECT_NE(0, fcntl(handover.uffds[0].fd(), F_GETFD) & FD_CLOEXEC);
+}
+
+TEST_F(HandoverSocket, DeliversADescriptorForEachShardInTheirOrder) {
+  std::vector<Userfaultfd> sent;
+  std::vector<int> descriptors;
+  for (unsigned shard = 0; shard < wire::kHandoverMostShards; ++shard) {
+    auto uffd = Userfaultfd::create();
+    if (!uffd.ok()) GTEST_SKIP() << "no userfaultfd here";
+    sent.push_back(std::move(uffd).value());
+    descriptors.push_back(sent.back().fd());
+  }
+  HandoverMessage message = good();
+  message.shards = wire::kHandoverMostShards;
+  send(&message, sizeof message, descriptors);
+  Handover handover = receive().value();
+  ASSERT_EQ(sent.size(), handover.uffds.size());
+  // Each is told from the others by what is registered with it: nothing else of a userfaultfd can be seen.
+  for (size_t shard = 0; shard < sent.size(); ++shard) {
+    Mapping page = Mapping::shared(create_memfd("page", kPageBytes).value().get(), kPageBytes).value();
+    const RemoteAddress at{reinterpret_cast<uint64_t>(page.data())};
+    ASSERT_TRUE(sent[shard].register_range(at, kPageBytes).ok());
+    EXPECT_TRUE(handover.uffds[shard].register_range(at, kPageBytes).ok()) << "another one is at place " << shard;
+    EXPECT_FALSE(handover.uffds[(shard + 1) % sent.size()].register_range(at, kPageBytes).ok());
+  }
 }
 
 TEST_F(HandoverSocket, TakesAMessageThatArrivesInPieces) {
@@ -101,7 +127,7 @@ TEST_F(HandoverSocket, TellsAnEndBeforeTheHandoverFromABrokenOne) {
 
 TEST_F(HandoverSocket, RejectsAMessageThatBreaksOff) {
   HandoverMessage message = good();
-  send(&message, 39, {});
+  send(&message, sizeof message - 1, {});
   qemu_.reset();
   expect_protocol_error("breaks off");
 }
@@ -120,7 +146,7 @@ TEST_F(HandoverSocket, RejectsEveryFieldThatIsWrong) {
   };
   const Case cases[] = {
       {[](auto& m) { m.magic ^= 1; }, "magic"},
-      {[](auto& m) { m.version = 2; }, "version"},
+      {[](auto& m) { m.version = 1; }, "version"},
       {[](auto& m) { m.pid = 0; }, "process id"},
       {[](auto& m) { m.pid = 0x80000000; }, "process id"},
       {[](auto& m) { m.address = 0; }, "address"},
@@ -131,6 +157,11 @@ TEST_F(HandoverSocket, RejectsEveryFieldThatIsWrong) {
       {[](auto& m) { m.address = ~uint64_t{0} - 4095; }, "address space"},
       {[](auto& m) { m.file_offset = 1; }, "offset"},
       {[](auto& m) { m.file_offset = ~uint64_t{0} - 4095; }, "offset"},
+      {[](auto& m) { m.stripe = 0; }, "stripes"},
+      {[](auto& m) { m.stripe += 1; }, "stripes"},
+      {[](auto& m) { m.shards = 0; }, "shards"},
+      {[](auto& m) { m.shards = wire::kHandoverMostShards + 1; }, "shards"},
+      {[](auto& m) { m.reserved = 1; }, "shards"},
       {[](auto&) {}, "descriptor"},
   };
   for (const Case& wrong : cases) {
@@ -147,6 +178,11 @@ TEST_F(HandoverSocket, RejectsOtherDescriptorsAndClosesThem) {
   send(&message, sizeof message, {0});
   expect_protocol_error("not a userfaultfd");
   send(&message, sizeof message, {0, 1, 2});
+  expect_protocol_error("exactly one");
+  send(&message, sizeof message, std::vector<int>(wire::kHandoverMostShards + 1, 0));
+  expect_protocol_error("exactly one");
+  message.shards = 3;
+  send(&message, sizeof message, {0, 1});
   expect_protocol_error("exactly one");
   send(&message, sizeof message, std::vector<int>(40, 0));
   expect_protocol_error("oversized");

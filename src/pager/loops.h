@@ -1,4 +1,6 @@
-// The three threads of a pager. Each owns its logic object and its connection to every donor.
+// The threads of a pager: a fault thread for each shard, one that prefetches, one that evicts. Each owns its logic
+// object and its connection to every donor. Fault threads share no lock: each has its own userfaultfd, its own
+// prefetcher, and its own queue to the prefetch thread.
 //
 // Stopping: raise `stop`, nudge every loop, join. A loop ends by itself when memory is lost.
 #pragma once
@@ -59,27 +61,60 @@ class Nudge {
   std::unique_ptr<std::atomic<bool>> asleep_;
 };
 
+// Streams on their way from one shard's prefetcher to another's. One thread puts, one takes; no lock.
+class StreamChute {
+ public:
+  // If it is full the stream is dropped: it must then be found anew, where it goes on.
+  void put(const Prefetcher::Stream& stream) {
+    const uint32_t at = put_.load(std::memory_order_relaxed);  // written by this thread only
+    if (at - taken_.load() == streams_.size()) return;
+    streams_[at % streams_.size()] = stream;
+    put_.store(at + 1);
+  }
+  bool take(Prefetcher::Stream* stream) {
+    const uint32_t at = taken_.load(std::memory_order_relaxed);  // written by this thread only
+    if (at == put_.load()) return false;
+    *stream = streams_[at % streams_.size()];
+    taken_.store(at + 1);
+    return true;
+  }
+
+ private:
+  std::array<Prefetcher::Stream, 8> streams_;
+  std::atomic<uint32_t> put_{0}, taken_{0};
+};
+
 class FaultLoop final : public FaultBackend {
  public:
-  static Result<std::unique_ptr<FaultLoop>> create(LoopContext context, const Userfaultfd& uffd, RemoteAddress base,
-                                                   Prefetcher prefetcher, EvictLoop& evict, PrefetchLoop& prefetch);
+  // `uffd` has the faults of the stripes of `shard`; `base` is where the region begins.
+  static Result<std::unique_ptr<FaultLoop>> create(LoopContext context, unsigned shard, const Userfaultfd& uffd,
+                                                   RemoteAddress base, Prefetcher prefetcher, EvictLoop& evict,
+                                                   PrefetchLoop& prefetch);
   void run();
   Nudge& nudge() { return nudge_; }
 
+  // All fault loops, by their shards. Before any of them runs.
+  void set_peers(std::vector<FaultLoop*> peers) { peers_ = std::move(peers); }
+
   bool start_read(PageNumber page, uint32_t slot) override;
   void prefetch(const PrefetchWindow& window) override;
+  void hand_stream(unsigned shard, const Prefetcher::Stream& stream) override;
   void wake_evictor() override;
   void report_loss(LossReport report) override;
 
  private:
-  FaultLoop(LoopContext context, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher, EvictLoop& evict,
-            PrefetchLoop& prefetch, Poller poller, Nudge nudge);
+  FaultLoop(LoopContext context, unsigned shard, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher,
+            EvictLoop& evict, PrefetchLoop& prefetch, Poller poller, Nudge nudge);
+  DonorClient& link(size_t donor) { return context_.pool.demand(shard_, donor); }
+  void receive_stream(unsigned from, const Prefetcher::Stream& stream);  // by the thread of that shard
+  void adopt_streams();
   bool read_faults();
   bool read_replies();
   bool spin(uint64_t round);
   void sleep(int timeout_ms);
 
   LoopContext context_;
+  const unsigned shard_;
   const Userfaultfd& uffd_;
   const RemoteAddress base_;
   FaultServer server_;
@@ -89,6 +124,9 @@ class FaultLoop final : public FaultBackend {
   Nudge nudge_;
   SilenceWatch watch_;
   std::vector<size_t> waiting_donors_;  // those that owe an answer
+  std::vector<FaultLoop*> peers_;
+  std::vector<StreamChute> streams_;  // from each shard
+  std::atomic<bool> streams_came_{false};
   VcpuNeighbour neighbour_;
   AdaptiveSpin fault_spin_, wire_spin_;  // for the next fault; for an answer
 };
@@ -98,12 +136,12 @@ class EvictLoop final : public EvictionBackend {
   static Result<std::unique_ptr<EvictLoop>> create(LoopContext context);
   void run();
   Nudge& nudge() { return nudge_; }
-  void set_fault_nudge(Nudge* nudge) { fault_nudge_ = nudge; }
+  void set_fault_nudges(std::vector<Nudge*> nudges) { fault_nudges_ = std::move(nudges); }
 
   void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
-  void wake_fault_thread() override;
+  void wake_fault_threads() override;
   void let_others_run() override;
 
  private:
@@ -119,7 +157,7 @@ class EvictLoop final : public EvictionBackend {
   Poller poller_;
   Nudge nudge_;
   AdaptiveSpin spin_;  // for acknowledgements
-  Nudge* fault_nudge_ = nullptr;
+  std::vector<Nudge*> fault_nudges_;
   std::array<epoll_event, 64> events_;
 };
 
@@ -128,22 +166,22 @@ class PrefetchLoop final : public PrefetchBackend {
   static Result<std::unique_ptr<PrefetchLoop>> create(LoopContext context);
   void run();
   Nudge& nudge() { return nudge_; }
-  // From the fault thread; a window that finds no place in the queue is dropped.
-  void offer(const PrefetchWindow& window);
+  // From the fault thread of `shard`; a window that finds no place in its queue is dropped.
+  void offer(unsigned shard, const PrefetchWindow& window);
 
-  void set_nudges(Nudge* fault, Nudge* evict) {
-    fault_nudge_ = fault;
+  void set_nudges(std::vector<Nudge*> fault, Nudge* evict) {
+    fault_nudges_ = std::move(fault);
     evict_nudge_ = evict;
   }
   size_t donor_of(ExtentNumber extent) override;
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
-  void wake_fault_thread() override;
+  void wake_fault_threads() override;
   void wake_evictor() override;
 
  private:
   PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
   bool take(PrefetchWindow* window);
-  bool queue_empty() const;
+  bool queues_empty() const;
   bool start_windows();
   bool read_replies(int timeout_ms);
   void sleep();
@@ -158,9 +196,10 @@ class PrefetchLoop final : public PrefetchBackend {
   Poller poller_;
   Nudge nudge_;
   AdaptiveSpin spin_;
-  Nudge* fault_nudge_ = nullptr;
+  std::vector<Nudge*> fault_nudges_;
   Nudge* evict_nudge_ = nullptr;
-  Guarded<Queue> queue_;
+  std::vector<Guarded<Queue>> queues_;  // of each shard
+  size_t next_queue_ = 0;               // to look into first: they take turns
   std::array<epoll_event, 64> events_;
 };
 

@@ -24,10 +24,10 @@ std::thread start_thread(const char* name, std::function<void()> body) {
 }
 
 // A window is at most what eviction keeps free, so that it need not wait for room; and an eighth of what may be
-// resident is ahead of its readers, so that no page leaves again before it is read.
+// resident is ahead of its readers, at all shards together, so that no page leaves again before it is read.
 Prefetcher::Limits prefetch_limits(const PagerConfig& config, const PagerState& state) {
   const uint64_t window = std::min(config.prefetch_pages, state.budget.reserve());
-  return {state.table.pages(), window, config.prefetch_adaptive, state.budget.limit() / 8};
+  return {state.table.pages(), window, config.prefetch_adaptive, state.budget.limit() / (8 * state.stripes.shards())};
 }
 
 }  // namespace
@@ -38,6 +38,7 @@ class Pager::Impl {
   Impl(PagerConfig the_config, int the_memfd, Mapping view, OwnedFd the_table_fd, Mapping the_table_map,
        std::unique_ptr<DonorPool> the_pool)
       : config(std::move(the_config)),
+        stripes(Stripes::over(pages_in(config.region_bytes), config.shards)),
         memfd(the_memfd),
         own_view(std::move(view)),
         table_fd(std::move(the_table_fd)),
@@ -50,6 +51,7 @@ class Pager::Impl {
   }
 
   const PagerConfig config;
+  const Stripes stripes;
   const int memfd;
   Mapping own_view;
   OwnedFd table_fd;
@@ -57,12 +59,12 @@ class Pager::Impl {
   std::unique_ptr<DonorPool> pool;
   LossLatch loss;
   std::atomic<bool> stop{false};
-  Userfaultfd uffd;
+  std::vector<Userfaultfd> uffds;  // of each shard
   std::unique_ptr<GuestMemory> memory;
   std::unique_ptr<PagerState> state;
   std::unique_ptr<EvictLoop> evict;
   std::unique_ptr<PrefetchLoop> prefetch;
-  std::unique_ptr<FaultLoop> fault;
+  std::vector<std::unique_ptr<FaultLoop>> faults;  // of each shard
   std::vector<std::thread> threads;
 };
 
@@ -75,8 +77,9 @@ Pager::~Pager() {
 Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std::string* problem) {
   HEC_CHECK(config.region_bytes > 0 && config.region_bytes % kPageBytes == 0);
   HEC_CHECK(config.local_bytes >= PagerConfig::kMinimumLocalBytes);
-  auto pool =
-      HEC_TRY(DonorPool::open(PoolConfig{config.nodes, config.name, config.region_bytes, config.insecure}, problem));
+  PoolConfig pool_config{config.nodes, config.name, config.region_bytes, config.insecure};
+  pool_config.shards = Stripes::over(pages_in(config.region_bytes), config.shards).shards();
+  auto pool = HEC_TRY(DonorPool::open(pool_config, problem));
   const size_t table_bytes = pages_in(config.region_bytes) * PageTable::kBytesPerPage;
   auto explain = [&](auto result) {
     if (!result.ok()) *problem = result.error().describe();
@@ -91,21 +94,37 @@ Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std:
       std::move(config), memfd, std::move(own_view), std::move(table_fd), std::move(table_map), std::move(pool))));
 }
 
-Result<void> Pager::attach(Userfaultfd uffd, RemoteAddress base, UffdFeatures features) {
+Stripes Pager::stripes() const {
+  return impl_->stripes;
+}
+
+Result<void> Pager::attach(std::vector<Userfaultfd> uffds, RemoteAddress base, UffdFeatures features) {
   Impl& impl = *impl_;
-  HEC_CHECK(impl.threads.empty());
-  impl.uffd = std::move(uffd);
-  impl.memory =
-      std::make_unique<UffdGuestMemory>(impl.uffd, base, impl.memfd, impl.own_view.data(), features.continue_wp());
-  impl.state = std::make_unique<PagerState>(impl.words(), impl.config.local_bytes / kPageBytes, *impl.memory);
+  HEC_CHECK(impl.threads.empty() && uffds.size() == impl.stripes.shards());
+  impl.uffds = std::move(uffds);
+  impl.memory = std::make_unique<UffdGuestMemory>(impl.uffds, impl.stripes, base, impl.memfd, impl.own_view.data(),
+                                                  features.continue_wp());
+  impl.state =
+      std::make_unique<PagerState>(impl.words(), impl.config.local_bytes / kPageBytes, *impl.memory, impl.stripes);
   LoopContext context{*impl.state, *impl.pool, impl.loss, impl.stop};
   impl.evict = HEC_TRY(EvictLoop::create(context));
   impl.prefetch = HEC_TRY(PrefetchLoop::create(context));
   Prefetcher prefetcher(prefetch_limits(impl.config, *impl.state));
-  impl.fault = HEC_TRY(FaultLoop::create(context, impl.uffd, base, prefetcher, *impl.evict, *impl.prefetch));
-  impl.evict->set_fault_nudge(&impl.fault->nudge());
-  impl.prefetch->set_nudges(&impl.fault->nudge(), &impl.evict->nudge());
-  impl.threads.push_back(start_thread("hec-fault", [&impl] { impl.fault->run(); }));
+  std::vector<Nudge*> fault_nudges;
+  std::vector<FaultLoop*> peers;
+  for (unsigned shard = 0; shard < impl.stripes.shards(); ++shard) {
+    impl.faults.push_back(
+        HEC_TRY(FaultLoop::create(context, shard, impl.uffds[shard], base, prefetcher, *impl.evict, *impl.prefetch)));
+    fault_nudges.push_back(&impl.faults.back()->nudge());
+    peers.push_back(impl.faults.back().get());
+  }
+  for (FaultLoop* fault : peers) fault->set_peers(peers);
+  impl.evict->set_fault_nudges(fault_nudges);
+  impl.prefetch->set_nudges(fault_nudges, &impl.evict->nudge());
+  for (auto& fault : impl.faults) {
+    const std::string name = fmt::format("hec-fault-{}", impl.threads.size());
+    impl.threads.push_back(start_thread(name.c_str(), [&fault] { fault->run(); }));
+  }
   impl.threads.push_back(start_thread("hec-prefetch", [&impl] { impl.prefetch->run(); }));
   impl.threads.push_back(start_thread("hec-evict", [&impl] { impl.evict->run(); }));
   return {};
@@ -114,7 +133,7 @@ Result<void> Pager::attach(Userfaultfd uffd, RemoteAddress base, UffdFeatures fe
 void Pager::stop() {
   Impl& impl = *impl_;
   impl.stop.store(true);
-  if (impl.fault) impl.fault->nudge().always();
+  for (auto& fault : impl.faults) fault->nudge().always();
   if (impl.prefetch) impl.prefetch->nudge().always();
   if (impl.evict) impl.evict->nudge().always();
   for (std::thread& thread : impl.threads) thread.join();
@@ -136,6 +155,7 @@ PagerStats Pager::stats() const {
                                                    PageTable::kBytesPerExtent + EvictionPolicy::kBytesPerExtent) /
                                    static_cast<double>(kPagesPerExtent);
   stats.threads = impl.threads.size();
+  stats.shards = impl.stripes.shards();
   stats.connections = impl.pool->connections();
   stats.rdma_read_pages = impl.pool->direct_pages();
   const LossReport loss = impl.loss.first();
@@ -161,7 +181,7 @@ PagerStats Pager::stats() const {
   stats.prefetch_used_pages = counters.prefetch_used.value();
   stats.prefetch_late_faults = counters.prefetch_late.value();
   stats.prefetch_pauses = counters.prefetch_pauses.value();
-  stats.prefetch_paused = impl.state->prefetch_paused.load();
+  stats.prefetch_paused = impl.state->prefetch_paused.load() > 0;
   stats.evicted_pages = counters.evicted.value();
   stats.written_back_pages = counters.written_back.value();
   stats.zero_pages = counters.zeroed.value();

@@ -1,6 +1,6 @@
-// The pager of one region: three threads around the shared state, and the connections to the donors.
+// The pager of one region: its threads around the shared state, and the connections to the donors.
 //
-//   fault thread     uffd events and demand reads           FaultServer
+//   fault threads    uffd events and demand reads           FaultServer, one for each shard
 //   prefetch thread  windows ahead of the guest             PrefetchWorker
 //   evict thread     write-back and freeing of memory       Evictor
 //
@@ -27,6 +27,7 @@ struct PagerConfig {
   bool prefetch_adaptive = true;
   std::vector<NodeUrl> nodes;
   bool insecure = false;
+  unsigned shards = 1;                             // fault threads; fewer if the region is small: see Stripes
   std::function<void(const LossReport&)> on_loss;  // must not return to the guest: end it
 
   static constexpr uint64_t kMinimumLocalBytes = 1024 * 1024;
@@ -38,12 +39,12 @@ struct PagerStats {
   uint64_t faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
   uint64_t rdma_read_pages;  // without the donors' help; part of those that came back
   uint64_t prefetched_pages, prefetch_used_pages, prefetch_late_faults, prefetch_pauses;
-  bool prefetch_paused;  // now: what was fetched ahead went to waste
+  bool prefetch_paused;  // now, at some shard: what was fetched ahead went to waste
   uint64_t evicted_pages, written_back_pages, zero_pages, discarded_pages;
   uint64_t taken_back_pages, refetched_pages, lost_pages;
   uint64_t fault_us_p50, fault_us_p90, fault_us_p99, fault_us_max;
   double table_bytes_per_page;
-  uint64_t threads, connections;
+  uint64_t threads, connections, shards;
   struct Node {
     std::string url, state;
     uint64_t bytes;  // placed there, in whole extents
@@ -60,8 +61,11 @@ class Pager {
   static Result<std::unique_ptr<Pager>> create(PagerConfig config, int memfd, std::string* problem);
   ~Pager();
 
-  // Serves the faults of the process behind `uffd`, which has the region mapped at `base`. Once.
-  Result<void> attach(Userfaultfd uffd, RemoteAddress base, UffdFeatures features);
+  // Which shard serves what.
+  Stripes stripes() const;
+  // Serves the faults of a process that has the region mapped at `base`, each stripe registered with the userfaultfd of
+  // its shard: there are as many as shards. Once.
+  Result<void> attach(std::vector<Userfaultfd> uffds, RemoteAddress base, UffdFeatures features);
   void stop();
 
   PagerStats stats() const;

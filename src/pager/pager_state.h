@@ -1,6 +1,7 @@
 // What the pager's threads share: the table, the budget, the guest's memory, the extents and the counters.
 //
-// Table, budget, placement and counters are safe from any thread. One PagerState lives as long as its pager.
+// Safe from any thread. One PagerState lives as long as its pager. The fault threads are called shards here: each has
+// the faults and the discards of its own stripes, and only it makes pages of them Fetching for a demand read or a fill.
 #pragma once
 
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stripes.h"
 #include "metrics/counter.h"
 #include "metrics/histogram.h"
 #include "pager/guest_memory.h"
@@ -19,7 +21,7 @@
 namespace hecaton {
 
 // When the last demand fault passed from stage to stage, monotonic nanoseconds; for benches, which know when the fault
-// began and ended. Written by the fault thread, read by any; relaxed, because a reader that wants the figures of one
+// began and ended. Written by the fault threads, read by any; relaxed, because a reader that wants the figures of one
 // fault has that fault alone under way, and its end comes after all of them.
 struct FaultTrace {
   std::atomic<int64_t> read{0};       // the event was read
@@ -51,24 +53,37 @@ struct LossReport {
 
 class PagerState {
  public:
-  PagerState(std::span<PageTable::Word> words, uint64_t limit_pages, GuestMemory& guest_memory)
-      : table(words), budget(limit_pages, words.size()), memory(guest_memory), discards_(extents_in(words.size())) {}
+  PagerState(std::span<PageTable::Word> words, uint64_t limit_pages, GuestMemory& guest_memory,
+             Stripes the_stripes = {})
+      : stripes(the_stripes),
+        table(words),
+        budget(limit_pages, words.size()),
+        memory(guest_memory),
+        discards_(extents_in(words.size())),
+        wasted_triggers_(the_stripes.shards()) {}
 
+  const Stripes stripes;
   PageTable table;
   Budget budget;
   GuestMemory& memory;
   PagerCounters counters;
   std::atomic<int64_t> remote_pages{0};
-  // A fault waits for free budget: whoever frees some raises `wake_fault_thread`.
+  // A fault waits for free budget, at any shard: each raises it before its own try, and whoever frees some takes it and
+  // wakes all of them. One that is woken in vain has raised it again by then.
   std::atomic<bool> fault_stalled{false};
-  std::atomic<uint64_t> wasted_triggers{0};
-  std::atomic<bool> prefetch_paused{false};
-  // Faults that were left to whoever is fetching their page, so far. The fault thread raises it and then looks at the
+  std::atomic<uint32_t> prefetch_paused{0};  // at so many shards
+  // Faults that were left to whoever is fetching their page, so far. A fault thread raises it and then looks at the
   // page once more; the fetching thread reads it before the page becomes Fetching, and again after the page is settled.
   // Both orders are sequentially consistent, so if the count has not changed no fault was left to it: one that comes
   // later sees the settled page. That saves a wake for nearly every page that is fetched ahead. (Had the page left and
   // become Fetching again in between, the wake that follows each eviction would have come by.)
   std::atomic<uint64_t> fetch_waits{0};
+
+  // A trigger left without having been touched: for the prefetcher of the shard that would have seen the touch.
+  void count_waste(PageNumber trigger) { wasted_triggers_[stripes.shard_of(trigger)].fetch_add(1); }
+  uint64_t take_waste(unsigned shard) {
+    return wasted_triggers_[shard].load() > 0 ? wasted_triggers_[shard].exchange(0) : 0;
+  }
 
   // Pages of this extent were discarded that donors may still hold; the evictor tells them.
   void mark_discards(PageNumber page) {
@@ -84,6 +99,7 @@ class PagerState {
 
  private:
   std::vector<std::atomic<bool>> discards_;
+  std::vector<std::atomic<uint64_t>> wasted_triggers_;
   std::atomic<bool> any_discards_{false};
 };
 

@@ -22,12 +22,16 @@ PagingModel::PagingModel(const Options& options)
       truth_(options.pages),
       forgiven_(options.pages),
       words_(options.pages),
-      state_(words_, options.budget, *this),
-      server_(state_, Prefetcher({.region_pages = options.pages, .window_pages = 16, .ahead_pages = options.budget}),
-              *this),
+      state_(words_, options.budget, *this, Stripes(options.shards, options.stripe_pages)),
       evictor_(state_, *this),
       prefetcher_(state_, *this),
-      processors_(options.processors) {}
+      processors_(options.processors) {
+  const Prefetcher prefetcher(
+      {.region_pages = options.pages, .window_pages = 16, .ahead_pages = options.budget / options.shards});
+  for (unsigned shard = 0; shard < options.shards; ++shard) {
+    shards_.push_back(Shard{FaultServer(state_, prefetcher, *this, shard), {}, {}, {}, {}});
+  }
+}
 
 void PagingModel::breach(const std::string& what, PageNumber page) {
   if (!breach_.empty()) return;
@@ -92,7 +96,7 @@ void PagingModel::access(Processor& processor) {
 }
 
 void PagingModel::raise(PageNumber page, Fault::Kind kind, bool write) {
-  events_.push_back({page, kind, write, 0});
+  shard_of(page).events.push_back({page, kind, write, 0});
 }
 
 // The guest's process gives memory back, as QEMU's balloon does: the hole first, the event after.
@@ -100,6 +104,8 @@ void PagingModel::discard_some() {
   PageRun run{PageNumber(random(options_.pages)), 1 + random(8)};
   if (!prefetch_.empty() && random(2) == 0) run.first = prefetch_.front().pages.front();  // one that is on its way
   run.count = std::min(run.count, options_.pages - run.first.value);
+  run = state_.stripes.within_stripe(run);  // the kernel tells of each mapping by itself
+  if (must_read_first(run.first)) return;   // its thread waits until the one before has been read
   for (PageNumber page = run.first; page < run.end(); ++page) {
     for (const Processor& processor : processors_) {
       if (processor.waiting && processor.page == page) return;  // a guest does not discard what it is using
@@ -110,7 +116,7 @@ void PagingModel::discard_some() {
     std::memset(raw(page), 0, kPageBytes);
     forgiven_[page.value] = true;
   }
-  removals_.push_back(run);
+  shard_of(run.first).removals.push_back(run);
 }
 
 // ---------------------------------------------------------------- the kernel
@@ -118,7 +124,7 @@ void PagingModel::discard_some() {
 InstallOutcome PagingModel::zero_page(PageNumber page) {
   preempt();
   KernelPage& kernel = kernel_[page.value];
-  if (!removals_.empty()) return InstallOutcome::kRetry;
+  if (must_read_first(page)) return InstallOutcome::kRetry;
   if (kernel.present) return InstallOutcome::kAlreadyPresent;
   std::memset(raw(page), 0, kPageBytes);
   kernel = {true, true, false};
@@ -131,23 +137,25 @@ InstallOutcome PagingModel::copy(PageRun run, const std::byte* source, bool writ
                                  uint64_t* done) {
   preempt();
   *done = 0;
-  if (!removals_.empty()) return InstallOutcome::kRetry;
+  InstallOutcome outcome = InstallOutcome::kInstalled;
   for (PageNumber page = run.first; page < run.end(); ++page, ++*done) {
     KernelPage& kernel = kernel_[page.value];
-    if (kernel.present) break;
+    if (must_read_first(page)) outcome = InstallOutcome::kRetry;
+    if (kernel.present) outcome = InstallOutcome::kAlreadyPresent;
+    if (outcome != InstallOutcome::kInstalled) break;
     std::memcpy(raw(page), source + *done * kPageBytes, kPageBytes);
     kernel = {true, true, write_protected};
   }
   if (wake_too && *done > 0) wake({run.first, *done});
   check_budget();
   preempt();
-  return *done == run.count ? InstallOutcome::kInstalled : InstallOutcome::kAlreadyPresent;
+  return outcome;
 }
 
 InstallOutcome PagingModel::map(PageNumber page, bool write_protected) {
   preempt();
   KernelPage& kernel = kernel_[page.value];
-  if (!removals_.empty()) return InstallOutcome::kRetry;
+  if (must_read_first(page)) return InstallOutcome::kRetry;
   if (!kernel.present) return InstallOutcome::kNoPage;
   if (kernel.mapped) return InstallOutcome::kAlreadyPresent;
   kernel.mapped = true;
@@ -158,15 +166,17 @@ InstallOutcome PagingModel::map(PageNumber page, bool write_protected) {
 
 InstallOutcome PagingModel::protect(PageRun run) {
   preempt();
-  if (!removals_.empty()) return InstallOutcome::kRetry;
-  for (PageNumber page = run.first; page < run.end(); ++page) kernel_[page.value].protected_ = true;
+  for (PageNumber page = run.first; page < run.end(); ++page) {
+    if (must_read_first(page)) return InstallOutcome::kRetry;
+    kernel_[page.value].protected_ = true;
+  }
   preempt();
   return InstallOutcome::kInstalled;
 }
 
 InstallOutcome PagingModel::unprotect(PageNumber page) {
   preempt();
-  if (!removals_.empty()) return InstallOutcome::kRetry;
+  if (must_read_first(page)) return InstallOutcome::kRetry;
   kernel_[page.value].protected_ = false;
   wake({page, 1});
   preempt();
@@ -208,7 +218,7 @@ void PagingModel::check_budget() {
 // Invariants 1 and 3: what is punched is named by the table as being elsewhere, and is there.
 void PagingModel::check_punch(PageNumber page) {
   PageStatus status = state_.table.get(page);
-  if (forgiven_[page.value] || (discarding_ && status.state == PageState::kAbsent)) return;
+  if (forgiven_[page.value] || (discarding_ > 0 && status.state == PageState::kAbsent)) return;
   if (!status.busy) breach("a hole is punched while others may put the page in place", page);
   if (status.state == PageState::kAbsent) {
     if (truth_[page.value] != 0) breach("a page that is not zero is punched as zeros", page);
@@ -224,25 +234,33 @@ void PagingModel::check_punch(PageNumber page) {
 
 // ---------------------------------------------------------------- who runs next
 
-void PagingModel::deliver_event() {
-  Running running(in_server_);
-  if (!removals_.empty()) {
-    PageRun run = removals_.front();
-    removals_.pop_front();
-    discarding_ = true;
-    server_.discard(run);
-    discarding_ = false;
-    return;
-  }
-  if (events_.empty()) return;
-  Fault fault = events_.front();
-  events_.pop_front();
+void PagingModel::count_overlap(const Shard& shard) {
+  auto other_runs = [&](const Shard& other) { return &other != &shard && other.running; };
+  shards_overlapped_ += std::any_of(shards_.begin(), shards_.end(), other_runs);
+}
+
+void PagingModel::discard_for_guest(Shard& shard) {
+  PageRun run = shard.removals.front();
+  shard.removals.pop_front();
+  ++discarding_;
+  shard.server.discard(run);
+  --discarding_;
+}
+
+void PagingModel::deliver_event(Shard& shard) {
+  Running running(shard.running);
+  if (!shard.removals.empty()) return discard_for_guest(shard);
+  if (shard.events.empty()) return;
+  count_overlap(shard);
+  for (; !shard.streams.empty(); shard.streams.pop_front()) shard.server.adopt(shard.streams.front());
+  Fault fault = shard.events.front();
+  shard.events.pop_front();
   if (old_events_.size() < kMaxOldEvents)
     old_events_.push_back(fault);
   else
     old_events_[random(kMaxOldEvents)] = fault;
   fault.since_ns = INT64_MAX;  // never patient enough to call a discarded page lost
-  server_.handle(fault);
+  shard.server.handle(fault);
 }
 
 // Invariant 6: an event that comes late, or twice, changes no byte.
@@ -250,8 +268,9 @@ void PagingModel::repeat_old_event() {
   if (old_events_.empty()) return;
   Fault fault = old_events_[random(old_events_.size())];
   fault.since_ns = INT64_MAX;
-  Running running(in_server_);
-  server_.handle(fault);
+  Shard& shard = shard_of(fault.page);
+  Running running(shard.running);
+  shard.server.handle(fault);
 }
 
 void PagingModel::evict() {
@@ -275,10 +294,10 @@ void PagingModel::preempt() {
       }
       case 2:
       case 3:
-        if (!in_server_) deliver_event();
+        if (Shard& shard = any_shard(); !shard.running) deliver_event(shard);
         break;
       case 4:
-        if (!in_server_) deliver(demand_);
+        if (Shard& shard = any_shard(); !shard.running) deliver(shard.demand);
         break;
       case 5:
         if (!in_evictor_) evict();
@@ -305,11 +324,11 @@ void PagingModel::step() {
     }
     case 3:
     case 4:
-      deliver_event();
+      deliver_event(any_shard());
       break;
     case 5:
     case 6:
-      deliver(demand_);
+      deliver(any_shard().demand);
       break;
     case 7:
       evict();
@@ -321,13 +340,14 @@ void PagingModel::step() {
       deliver(prefetch_);
       break;
     case 10: {
-      Running running(in_server_);
-      server_.retry_deferred();
+      Shard& shard = any_shard();
+      Running running(shard.running);
+      shard.server.retry_deferred();
       break;
     }
     case 11:
       if (random(4) == 0) repeat_old_event();
-      if (options_.discards && random(4) == 0 && removals_.empty()) discard_some();
+      if (options_.discards && random(4) == 0) discard_some();
       start_prefetch();
       break;
   }
@@ -349,13 +369,17 @@ void PagingModel::come_to_rest() {
   depth_ = kMaxDepth;  // no preemption
   auto waits = [](const Processor& processor) { return processor.waiting; };
   for (int n = 0; n < 1000 && std::any_of(processors_.begin(), processors_.end(), waits) && !lost(); ++n) {
-    deliver_event();
-    deliver(demand_);
+    for (Shard& shard : shards_) {
+      deliver_event(shard);
+      deliver(shard.demand);
+    }
     deliver(prefetch_);
     deliver(write_back_);
     if (state_.fault_stalled.load()) evict();
-    Running running(in_server_);
-    server_.retry_deferred();
+    for (Shard& shard : shards_) {
+      Running running(shard.running);
+      shard.server.retry_deferred();
+    }
   }
   depth_ = 0;
   auto left = std::find_if(processors_.begin(), processors_.end(), waits);

@@ -1,5 +1,6 @@
 // A model of everything around the pager's logic, for tests: guest processors, the kernel's view of the guest's memory,
-// and a donor, all in one thread and driven by a seed. The real FaultServer, Evictor and PrefetchWorker run on it.
+// and a donor, all in one thread and driven by a seed. The real FaultServer (one for each shard), Evictor and
+// PrefetchWorker run on it.
 //
 // The model knows every byte that the guest wrote, and checks the design's invariants as it goes. Preemption is
 // modelled where it hurts: inside each kernel call of one of the pager's threads, the guest and the other threads may
@@ -29,6 +30,8 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
     bool protected_map = true;  // false: a kernel before 6.4
     bool discards = true;
     double damage = 0;  // share of demand replies and written pages that are damaged on the way
+    unsigned shards = 1;
+    uint64_t stripe_pages = 32;  // a power of two
   };
   explicit PagingModel(const Options& options);
 
@@ -47,6 +50,9 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   const std::string& loss() const { return loss_; }
   PagerState& state() { return state_; }
   uint64_t accesses() const { return accesses_; }
+  // How often a shard served something while another was within a kernel call.
+  uint64_t shards_overlapped() const { return shards_overlapped_; }
+  uint64_t streams_handed() const { return streams_handed_; }
   const std::set<int64_t>& strides_prefetched() const { return strides_prefetched_; }
 
   // GuestMemory: the kernel
@@ -67,13 +73,17 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   // The backends: the network
   bool start_read(PageNumber page, uint32_t slot) override;
   void prefetch(const PrefetchWindow& window) override { windows_.push_back(window); }
+  void hand_stream(unsigned shard, const Prefetcher::Stream& stream) override {
+    shards_[shard].streams.push_back(stream);
+    ++streams_handed_;
+  }
   void wake_evictor() override {}
   void report_loss(LossReport report) override { loss_ = report.reason; }
   void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
   void let_others_run() override { preempt(); }
-  void wake_fault_thread() override {}
+  void wake_fault_threads() override {}
   size_t donor_of(ExtentNumber) override { return 0; }
   bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
 
@@ -111,12 +121,28 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
     std::vector<PageNumber> rejected;
   };
 
+  // What a fault thread has: its logic, what waits at its userfaultfd, and the answers on its connections.
+  struct Shard {
+    FaultServer server;
+    std::deque<Fault> events;
+    std::deque<PageRun> removals;
+    std::deque<Message> demand;
+    std::deque<Prefetcher::Stream> streams;  // handed to it, not adopted yet
+    bool running = false;
+  };
+
+  Shard& shard_of(PageNumber page) { return shards_[state_.stripes.shard_of(page)]; }
+  Shard& any_shard() { return shards_[random(shards_.size())]; }
+  // The kernel wants an event to be read before it changes this page.
+  bool must_read_first(PageNumber page) { return !shard_of(page).removals.empty(); }
+  void count_overlap(const Shard& shard);
   std::byte* raw(PageNumber page) { return memory_.data() + page.value * kPageBytes; }
   void run_processor(Processor& processor);
   void begin_scan(Processor& processor);
   void access(Processor& processor);
   void raise(PageNumber page, Fault::Kind kind, bool write);
-  void deliver_event();
+  void deliver_event(Shard& shard);
+  void discard_for_guest(Shard& shard);
   void repeat_old_event();
   void deliver(std::deque<Message>& queue);
   void evict();
@@ -139,21 +165,20 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   std::vector<bool> forgiven_;   // discarded: zeros or the old bytes are both right
   std::vector<PageTable::Word> words_;
   PagerState state_;
-  FaultServer server_;
+  std::deque<Shard> shards_;
   Evictor evictor_;
   PrefetchWorker prefetcher_;
   std::vector<Processor> processors_;
-  std::deque<Fault> events_;
   std::vector<Fault> old_events_;
-  std::deque<PageRun> removals_;
   std::deque<PrefetchWindow> windows_;
   std::set<int64_t> strides_prefetched_;
-  std::deque<Message> demand_, prefetch_, write_back_;
+  std::deque<Message> prefetch_, write_back_;
   std::map<uint64_t, StoredPage> donor_;
   std::map<uint64_t, StoredPage> donor_before_;  // one version back
-  bool in_server_ = false, in_evictor_ = false, in_prefetcher_ = false, discarding_ = false;
+  bool in_evictor_ = false, in_prefetcher_ = false;
+  int discarding_ = 0;  // shards
   int depth_ = 0;
-  uint64_t accesses_ = 0;
+  uint64_t accesses_ = 0, shards_overlapped_ = 0, streams_handed_ = 0;
   uint64_t next_value_ = 1;
   std::string breach_, loss_;
 };

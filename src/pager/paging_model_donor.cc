@@ -4,7 +4,7 @@
 namespace hecaton {
 
 bool PagingModel::start_read(PageNumber page, uint32_t slot) {
-  demand_.push_back({Message::Kind::kDemandReply, slot, {page}, {}});
+  shard_of(page).demand.push_back({Message::Kind::kDemandReply, slot, {page}, {}});
   return true;
 }
 
@@ -77,10 +77,11 @@ void PagingModel::deliver(std::deque<Message>& queue) {
     Running running(in_prefetcher_);
     taken = prefetcher_.on_read_reply(message.id, wire::Status::kOk, answer(message.pages));
   } else {
-    Running running(in_server_);
+    Shard& shard = shard_of(message.pages.front());
+    Running running(shard.running);
     std::vector<std::byte> body = answer(message.pages);
     if (options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000) body.back() ^= std::byte{1};
-    taken = server_.on_read_reply(message.id, wire::Status::kOk, body);
+    taken = shard.server.on_read_reply(message.id, wire::Status::kOk, body);
   }
   if (!taken.ok()) breach(std::string("a good answer was refused: ") + taken.error().context, PageNumber(0));
 }

@@ -53,6 +53,26 @@ TEST(PagingModel, TheSameWhereEverybodyMeets) {
   run_seeds({.pages = 90, .budget = 64, .processors = 6}, 40, 20'000);
 }
 
+// Two and three fault threads over stripes, which everybody else's runs and windows cross.
+TEST(PagingModel, TheSameWithAFaultThreadForEachShard) {
+  run_seeds({.shards = 2}, 15, 20'000);
+  run_seeds({.protected_map = false, .shards = 3}, 10, 20'000);
+  run_seeds({.pages = 300, .budget = Budget::kMinimumPages, .processors = 8, .shards = 2}, 10, 20'000);
+  run_seeds({.pages = 90, .budget = 64, .processors = 6, .shards = 3, .stripe_pages = 4}, 30, 20'000);
+}
+
+// What the test above is worth: every shard works, and often while another is in the middle of something; and scans go
+// from one to the other.
+TEST(PagingModel, RunsItsShardsSideBySide) {
+  PagingModel::Options options{.shards = 2};
+  options.seed = first_seed();
+  PagingModel model(options);
+  run_steps(model, 60'000);
+  ASSERT_EQ(model.breach(), "");
+  EXPECT_GT(model.shards_overlapped(), 500u);
+  EXPECT_GT(model.streams_handed(), 10u);
+}
+
 // What the tests above are worth for prefetching: its pages are used, and come late, and its windows are of every kind.
 TEST(PagingModel, PrefetchesScansOfEveryKind) {
   uint64_t used = 0, late = 0;

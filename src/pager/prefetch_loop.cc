@@ -1,5 +1,7 @@
 #include <sched.h>
 
+#include <algorithm>
+
 #include "base/clock.h"
 #include "pager/loops.h"
 
@@ -28,10 +30,11 @@ PrefetchLoop::PrefetchLoop(LoopContext context, Poller poller, Nudge nudge)
       worker_(context.state, *this),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
-      spin_(kSpinNs) {}
+      spin_(kSpinNs),
+      queues_(context.state.stripes.shards()) {}
 
-void PrefetchLoop::offer(const PrefetchWindow& window) {
-  queue_.with([&](Queue& queue) {
+void PrefetchLoop::offer(unsigned shard, const PrefetchWindow& window) {
+  queues_[shard].with([&](Queue& queue) {
     if (queue.count == queue.windows.size()) return;
     queue.windows[(queue.first + queue.count++) % queue.windows.size()] = window;
   });
@@ -39,17 +42,24 @@ void PrefetchLoop::offer(const PrefetchWindow& window) {
 }
 
 bool PrefetchLoop::take(PrefetchWindow* window) {
-  return queue_.with([&](Queue& queue) {
+  auto take_from = [window](Queue& queue) {
     if (queue.count == 0) return false;
     *window = queue.windows[queue.first];
     queue.first = (queue.first + 1) % queue.windows.size();
     --queue.count;
     return true;
-  });
+  };
+  for (size_t looked = 0; looked < queues_.size(); ++looked) {
+    Guarded<Queue>& queue = queues_[next_queue_];
+    next_queue_ = (next_queue_ + 1) % queues_.size();
+    if (queue.with(take_from)) return true;
+  }
+  return false;
 }
 
-bool PrefetchLoop::queue_empty() const {
-  return queue_.with([](const Queue& queue) { return queue.count == 0; });
+bool PrefetchLoop::queues_empty() const {
+  auto empty = [](const Queue& queue) { return queue.count == 0; };
+  return std::all_of(queues_.begin(), queues_.end(), [&](const Guarded<Queue>& queue) { return queue.with(empty); });
 }
 
 void PrefetchLoop::run() {
@@ -79,7 +89,7 @@ bool PrefetchLoop::start_windows() {
 
 void PrefetchLoop::sleep() {
   nudge_.about_to_sleep();
-  const bool work = context_.ended() || (!queue_empty() && !worker_.waiting());
+  const bool work = context_.ended() || (!queues_empty() && !worker_.waiting());
   read_replies(work ? 0 : worker_.waiting() ? kSoonMs : -1);
   nudge_.awake();
 }
@@ -109,8 +119,8 @@ bool PrefetchLoop::read_replies(int timeout_ms) {
   return any;
 }
 
-void PrefetchLoop::wake_fault_thread() {
-  if (fault_nudge_) fault_nudge_->always();
+void PrefetchLoop::wake_fault_threads() {
+  for (Nudge* nudge : fault_nudges_) nudge->always();
 }
 
 void PrefetchLoop::wake_evictor() {

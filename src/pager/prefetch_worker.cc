@@ -154,7 +154,7 @@ void PrefetchWorker::give_back(PageNumber page) {
   state_.table.abort_fetch(page);
   state_.remote_pages.fetch_add(1);
   state_.budget.give(1);
-  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_thread();
+  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_threads();
   state_.memory.wake({page, 1});  // its waiters' events are read and gone: let them fault again
 }
 

@@ -22,7 +22,7 @@ class PrefetchBackend {
   virtual size_t donor_of(ExtentNumber extent) = 0;
   // Asks the donor of these pages, all of them at one. False: the donor is lost.
   virtual bool send_read(uint64_t request, std::span<const PageNumber> pages) = 0;
-  virtual void wake_fault_thread() = 0;
+  virtual void wake_fault_threads() = 0;
   virtual void wake_evictor() = 0;
 };
 

@@ -44,6 +44,7 @@ std::string stats_json(const PagerStats& stats, const std::string& mode, const s
   json["lost_pages"] = stats.lost_pages;
   json["table_bytes_per_page"] = stats.table_bytes_per_page;
   json["threads"] = stats.threads;
+  json["shards"] = stats.shards;
   json["connections"] = stats.connections;
   json["version"] = kVersion;
   return json.dump();

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "qemu/preload_line.h"
+#include "wire/handover.h"
 
 namespace hecaton::preload {
 namespace {
@@ -34,11 +35,15 @@ bool take_number(const char*& at, uint64_t& number) {
 }
 
 bool parse(const char* text, Config& out) {
-  uint64_t socket, device, inode;
+  uint64_t socket, device, inode, shards, stripe;
   bool good = skip_word(text, "socket=") && take_number(text, socket) && skip_word(text, " inode=") &&
-              take_number(text, device) && skip_word(text, ":") && take_number(text, inode) && *text == '\0';
-  if (!good || socket > INT32_MAX) return false;
-  out = Config{static_cast<int>(socket), static_cast<dev_t>(device), static_cast<ino_t>(inode)};
+              take_number(text, device) && skip_word(text, ":") && take_number(text, inode) &&
+              skip_word(text, " shards=") && take_number(text, shards) && skip_word(text, " stripe=") &&
+              take_number(text, stripe) && *text == '\0';
+  if (!good || socket > INT32_MAX || shards == 0 || shards > wire::kHandoverMostShards) return false;
+  if (stripe == 0 || stripe % kPage != 0) return false;
+  out = Config{static_cast<int>(socket), static_cast<dev_t>(device), static_cast<ino_t>(inode),
+               static_cast<unsigned>(shards), stripe};
   return true;
 }
 
@@ -46,7 +51,8 @@ Stage read_configuration() {
   const char* text = getenv("HECATON_PRELOAD");
   if (!text) return Stage::kOff;
   // Passing through would run the guest unpaged.
-  if (!parse(text, configured)) die("HECATON_PRELOAD is not \"socket=FD inode=DEV:INO\" but ", text);
+  if (!parse(text, configured))
+    die("HECATON_PRELOAD is not \"socket=FD inode=DEV:INO shards=N stripe=BYTES\" but ", text);
   return Stage::kOn;
 }
 

@@ -3,15 +3,15 @@
 //
 //   preload.cc           configuration, what is set up when the library is loaded
 //   preload_memory.cc    mmap, mremap, madvise: the RAM is mapped once, and paged from that moment on
-//   preload_handover.cc  userfaultfd, and the exchange with the pager
+//   preload_handover.cc  userfaultfds, and the exchange with the pager
 //   preload_files.cc     open, fcntl: no O_DIRECT, no device that pins guest memory
 //   preload_sockets.cc   sendmsg, recvmsg: the RAM is not shared with another process
 //   preload_line.h       messages, without malloc
 //
-// Configured by HECATON_PRELOAD="socket=FD inode=DEV:INO"; without it every hook passes through. It is loaded into
-// programs that we do not know: C ABI, no C++ runtime, no exceptions, no malloc in the hooks. Hooks may be called from
-// any thread, and by other libraries' constructors before ours. They call on through dlsym(RTLD_NEXT), which neither
-// allocates nor comes back here when it succeeds.
+// Configured by HECATON_PRELOAD="socket=FD inode=DEV:INO shards=N stripe=BYTES"; without it every hook passes through.
+// It is loaded into programs that we do not know: C ABI, no C++ runtime, no exceptions, no malloc in the hooks. Hooks
+// may be called from any thread, and by other libraries' constructors before ours. They call on through
+// dlsym(RTLD_NEXT), which neither allocates nor comes back here when it succeeds.
 #pragma once
 
 #include <dlfcn.h>
@@ -25,10 +25,14 @@
 
 namespace hecaton::preload {
 
+inline constexpr size_t kPage = 4096;
+
 struct Config {
   int socket = -1;   // to the pager; inherited
   dev_t device = 0;  // of the memory file that is the guest's RAM
   ino_t inode = 0;
+  unsigned shards = 1;  // userfaultfds, at most wire::kHandoverMostShards
+  size_t stripe = 0;    // bytes of a stripe; whole pages
 };
 
 // The configuration; nullptr: there is none, pass through.
@@ -37,7 +41,7 @@ const Config* config();
 // Whether `fd` is the guest's RAM. Keeps errno.
 bool is_guest_ram(const Config& wanted, int fd);
 
-// Makes a userfaultfd over the fresh mapping and gives it to the pager. False: said why, nothing is left over.
+// Makes userfaultfds over the fresh mapping and gives them to the pager. False: said why, nothing is left over.
 bool hand_over(const Config& config, void* address, size_t bytes, off_t offset);
 
 // Takes O_DIRECT from an open file that came from elsewhere.

@@ -15,7 +15,6 @@
 namespace hecaton::preload {
 namespace {
 
-constexpr size_t kPage = 4096;
 constexpr int kAnswerTimeoutMs = 60'000;  // the pager has nothing to do but answer; this is for one that hangs
 
 bool fail(const char* what, int error) {
@@ -40,45 +39,88 @@ int make_userfaultfd() {
   return fd;
 }
 
-bool prepare(int uffd, void* address, size_t bytes) {
+// One for each shard.
+struct Uffds {
+  int fds[wire::kHandoverMostShards];
+  unsigned count = 0;
+
+  // Keeps errno: it is said after this.
+  void close_all() {
+    int error = errno;
+    while (count > 0) close(fds[--count]);
+    errno = error;
+  }
+};
+
+bool make_all(Uffds& uffds, unsigned wanted) {
+  while (uffds.count < wanted) {
+    int fd = make_userfaultfd();
+    if (fd < 0) return fail("userfaultfd is refused (run as root, or give access to /dev/userfaultfd)", errno);
+    uffds.fds[uffds.count++] = fd;
+  }
+  return true;
+}
+
+bool shake_hands(int uffd) {
   uffdio_api api{};
   api.api = UFFD_API;
   api.features = HEC_UFFD_FEATURES;
   if (ioctl(uffd, UFFDIO_API, &api) != 0) {
     return fail("this kernel's userfaultfd cannot page shared memory (Linux 5.19 can)", errno);
   }
-  // EINVAL: a kernel without huge pages. A forked child would see what is elsewhere as zeros.
-  if (madvise(address, bytes, MADV_NOHUGEPAGE) != 0 && errno != EINVAL) return fail("MADV_NOHUGEPAGE", errno);
-  if (madvise(address, bytes, MADV_DONTFORK) != 0) return fail("MADV_DONTFORK", errno);
+  return true;
+}
+
+bool register_range(int uffd, uintptr_t address, size_t bytes) {
   uffdio_register range{};
-  range.range = {reinterpret_cast<uintptr_t>(address), bytes};
+  range.range = {address, bytes};
   range.mode = HEC_UFFD_MODES;
   if (ioctl(uffd, UFFDIO_REGISTER, &range) != 0) return fail("registering guest RAM with userfaultfd", errno);
   return true;
 }
 
-bool send_to_pager(int socket, int uffd, void* address, size_t bytes, off_t offset) {
+bool prepare(const Uffds& uffds, void* address, size_t bytes, size_t stripe) {
+  for (unsigned shard = 0; shard < uffds.count; ++shard) {
+    if (!shake_hands(uffds.fds[shard])) return false;
+  }
+  // EINVAL: a kernel without huge pages. A forked child would see what is elsewhere as zeros.
+  if (madvise(address, bytes, MADV_NOHUGEPAGE) != 0 && errno != EINVAL) return fail("MADV_NOHUGEPAGE", errno);
+  if (madvise(address, bytes, MADV_DONTFORK) != 0) return fail("MADV_DONTFORK", errno);
+  const uintptr_t start = reinterpret_cast<uintptr_t>(address);
+  if (uffds.count == 1) return register_range(uffds.fds[0], start, bytes);  // one mapping, not one for each stripe
+  for (size_t at = 0, n = 0; at < bytes; at += stripe, ++n) {
+    const size_t part = bytes - at < stripe ? bytes - at : stripe;
+    if (!register_range(uffds.fds[n % uffds.count], start + at, part)) return false;
+  }
+  return true;
+}
+
+bool send_to_pager(const Config& config, const Uffds& uffds, void* address, size_t bytes, off_t offset) {
   wire::HandoverMessage message{wire::kHandoverMagic,
                                 wire::kHandoverVersion,
                                 static_cast<uint32_t>(getpid()),
                                 reinterpret_cast<uintptr_t>(address),
                                 bytes,
-                                static_cast<uint64_t>(offset)};
+                                static_cast<uint64_t>(offset),
+                                config.stripe,
+                                uffds.count,
+                                0};
   iovec part{&message, sizeof message};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof uffd)] = {};
+  const size_t fds_bytes = uffds.count * sizeof uffds.fds[0];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof uffds.fds)] = {};
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;
   header.msg_control = control;
-  header.msg_controllen = sizeof control;
+  header.msg_controllen = CMSG_SPACE(fds_bytes);
   cmsghdr* rights = CMSG_FIRSTHDR(&header);
   rights->cmsg_level = SOL_SOCKET;
   rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof uffd);
-  memcpy(CMSG_DATA(rights), &uffd, sizeof uffd);
+  rights->cmsg_len = CMSG_LEN(fds_bytes);
+  memcpy(CMSG_DATA(rights), uffds.fds, fds_bytes);
   ssize_t sent;
   do {
-    sent = syscall(SYS_sendmsg, socket, &header, MSG_NOSIGNAL);
+    sent = syscall(SYS_sendmsg, config.socket, &header, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   if (sent == sizeof message) return true;
   return fail("the pager cannot be reached", sent < 0 ? errno : EPROTO);
@@ -122,15 +164,15 @@ void keep_from_children(int socket) {
 
 bool hand_over(const Config& config, void* address, size_t bytes, off_t offset) {
   size_t whole_pages = (bytes + kPage - 1) & ~(kPage - 1);
-  int uffd = make_userfaultfd();
-  if (uffd < 0) return fail("userfaultfd is refused (run as root, or give access to /dev/userfaultfd)", errno);
-  if (!prepare(uffd, address, whole_pages) || !send_to_pager(config.socket, uffd, address, whole_pages, offset) ||
-      !accepted_by_pager(config.socket)) {
-    close(uffd);
+  Uffds uffds;
+  if (!make_all(uffds, config.shards) || !prepare(uffds, address, whole_pages, config.stripe) ||
+      !send_to_pager(config, uffds, address, whole_pages, offset) || !accepted_by_pager(config.socket)) {
+    uffds.close_all();
     return false;
   }
-  // The userfaultfd stays open here for ever: with its last descriptor closed, what is elsewhere reads as zeros. A
-  // guest whose pager has died waits instead. The socket stays open as well: its end tells the pager that QEMU is gone.
+  // The userfaultfds stay open here for ever: with the last descriptor of one closed, what is elsewhere of its stripes
+  // reads as zeros. A guest whose pager has died waits instead. The socket stays open as well: its end tells the pager
+  // that QEMU is gone.
   keep_from_children(config.socket);
   return true;
 }

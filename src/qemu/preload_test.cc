@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 constexpr uint64_t kRamBytes = 16 * kPageBytes;
+constexpr uint64_t kStripePages = 2;
 constexpr int kTestTimeoutMs = 20'000;
 
 std::string contents(int fd) {
@@ -43,20 +45,23 @@ int count_of(const std::string& needle, const std::string& text) {
   return count;
 }
 
-// How many threads wait in the userfaultfd that process `pid` holds open; -1: it holds none.
-int parked_faults(pid_t pid) {
+// How many threads wait in each of the userfaultfds that process `pid` holds open, in the order of their numbers.
+std::vector<int> parked_faults(pid_t pid) {
   namespace fs = std::filesystem;
   const fs::path process = "/proc/" + std::to_string(pid);
+  std::map<int, int> waiting;
   for (const auto& entry : fs::directory_iterator(process / "fd")) {
     std::error_code gone;
     if (fs::read_symlink(entry.path(), gone) != "anon_inode:[userfaultfd]") continue;
     std::ifstream info(process / "fdinfo" / entry.path().filename());
     std::string word;
     for (int total; info >> word;) {
-      if (word == "total:" && info >> total) return total;
+      if (word == "total:" && info >> total) waiting[std::stoi(entry.path().filename().string())] = total;
     }
   }
-  return -1;
+  std::vector<int> counts;
+  for (auto [fd, count] : waiting) counts.push_back(count);
+  return counts;
 }
 
 class Preload : public testing::Test {
@@ -73,10 +78,11 @@ class Preload : public testing::Test {
     program_end_.reset(ends[1]);
   }
 
-  std::string configuration() const {
+  std::string configuration(unsigned shards = 1) const {
     struct stat file;
     fstat(ram_.get(), &file);
-    return "socket=5 inode=" + std::to_string(file.st_dev) + ":" + std::to_string(file.st_ino);
+    return "socket=5 inode=" + std::to_string(file.st_dev) + ":" + std::to_string(file.st_ino) +
+           " shards=" + std::to_string(shards) + " stripe=" + std::to_string(kStripePages * kPageBytes);
   }
 
   void start(std::vector<std::string> deeds, std::string configured, int extra_fd = -1) {
@@ -98,21 +104,31 @@ class Preload : public testing::Test {
     return handover;
   }
 
-  // Answers faults with pages full of their number plus one, until the program ends.
+  // Answers faults with pages full of their number plus one, until the program ends. Which pages came to which
+  // userfaultfd is kept in served_.
   int serve(Handover& handover) {
+    std::vector<pollfd> waiting;
+    for (const Userfaultfd& uffd : handover.uffds) waiting.push_back({uffd.fd(), POLLIN, 0});
+    waiting.push_back({program_.pidfd(), POLLIN, 0});
     int faults = 0;
     for (;;) {
-      pollfd waiting[] = {{handover.uffd.fd(), POLLIN, 0}, {program_.pidfd(), POLLIN, 0}};
-      if (poll(waiting, 2, kTestTimeoutMs) <= 0) return -1;
-      FaultEvent events[8];
-      size_t count = waiting[0].revents & POLLIN ? handover.uffd.read_events(events).value() : 0;
-      for (size_t i = 0; i < count; ++i, ++faults) {
-        uint64_t page = (events[i].address - handover.address.value) / kPageBytes;
-        std::string bytes(kPageBytes, static_cast<char>(page + 1));
-        handover.uffd.copy(RemoteAddress{events[i].address}, bytes.data(), bytes.size(), false);
+      if (poll(waiting.data(), waiting.size(), kTestTimeoutMs) <= 0) return -1;
+      for (size_t shard = 0; shard < handover.uffds.size(); ++shard) {
+        if (waiting[shard].revents & POLLIN) faults += serve_shard(handover, shard);
       }
-      if (waiting[1].revents) return faults;
+      if (waiting.back().revents) return faults;
     }
+  }
+  int serve_shard(Handover& handover, size_t shard) {
+    FaultEvent events[8];
+    const size_t count = handover.uffds[shard].read_events(events).value();
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t page = (events[i].address - handover.address.value) / kPageBytes;
+      served_.emplace_back(shard, page);
+      std::string bytes(kPageBytes, static_cast<char>(page + 1));
+      handover.uffds[shard].copy(RemoteAddress{events[i].address}, bytes.data(), bytes.size(), false);
+    }
+    return static_cast<int>(count);
   }
 
   void finish() {
@@ -131,6 +147,7 @@ class Preload : public testing::Test {
 
   OwnedFd ram_, said_, complained_, pager_, program_end_;
   ChildProcess program_;
+  std::vector<std::pair<size_t, uint64_t>> served_;  // shard and page
 };
 
 TEST_F(Preload, HandsTheRamOverAndItsFaultsAreServed) {
@@ -145,14 +162,49 @@ TEST_F(Preload, HandsTheRamOverAndItsFaultsAreServed) {
   EXPECT_EQ("", complaints());
 }
 
+TEST_F(Preload, HandsTheStripesOverEachWithTheUserfaultfdOfItsShard) {
+  start({"map", "read=0", "read=8192", "read=20480", "read=28672", "read=61440"}, configuration(3));
+  Handover handover = accept();
+  ASSERT_EQ(3u, handover.uffds.size());
+  EXPECT_EQ(kStripePages * kPageBytes, handover.stripe_bytes);
+  EXPECT_EQ(5, serve(handover));
+  finish();
+  using Served = std::vector<std::pair<size_t, uint64_t>>;
+  EXPECT_EQ((Served{{0, 0}, {1, 2}, {2, 5}, {0, 7}, {1, 15}}), served_);
+  EXPECT_EQ("map ok\nread 1\nread 3\nread 6\nread 8\nread 16\n", said());
+  EXPECT_EQ("", complaints());
+}
+
+TEST_F(Preload, HandsOverAsManyShardsAsThereMayBe) {
+  start({"map", "read=0"}, configuration(16));
+  Handover handover = accept();
+  EXPECT_EQ(16u, handover.uffds.size());
+  EXPECT_EQ(1, serve(handover));
+  finish();
+}
+
 TEST_F(Preload, KeepsAUserfaultfdOfItsOwnSoThatALostPagerStopsTheProgram) {
   start({"map", "read=0"});
   {
     Handover handover = accept();
-    pollfd fault{handover.uffd.fd(), POLLIN, 0};
+    pollfd fault{handover.uffds[0].fd(), POLLIN, 0};
     ASSERT_EQ(1, poll(&fault, 1, kTestTimeoutMs));
   }
-  EXPECT_EQ(1, parked_faults(program_.pid())) << "the fault is no longer waiting: it was answered with zeros";
+  EXPECT_EQ(std::vector<int>{1}, parked_faults(program_.pid()))
+      << "the fault is no longer waiting: it was answered with zeros";
+  program_.signal(SIGKILL);
+  EXPECT_TRUE(program_.wait().ok());
+  EXPECT_EQ("map ok\n", said());
+}
+
+TEST_F(Preload, KeepsTheUserfaultfdOfEveryShard) {
+  start({"map", "read=20480"}, configuration(3));
+  {
+    Handover handover = accept();
+    pollfd fault{handover.uffds[2].fd(), POLLIN, 0};
+    ASSERT_EQ(1, poll(&fault, 1, kTestTimeoutMs));
+  }
+  EXPECT_EQ((std::vector<int>{0, 0, 1}), parked_faults(program_.pid()));
   program_.signal(SIGKILL);
   EXPECT_TRUE(program_.wait().ok());
   EXPECT_EQ("map ok\n", said());
@@ -267,8 +319,11 @@ TEST_F(Preload, PassesEverythingThroughWithoutConfiguration) {
 }
 
 TEST_F(Preload, EndsTheProgramOnAConfigurationThatItCannotRead) {
-  for (std::string bad : {"socket=5", "socket=5 inode=1", "socket=x inode=1:2", "socket=5 inode=1:2 more",
-                          "socket=5 inode=99999999999999999999999:2", "nonsense"}) {
+  for (std::string bad :
+       {"socket=5", "socket=5 inode=1", "socket=5 inode=1:2", "socket=x inode=1:2 shards=1 stripe=4096",
+        "socket=5 inode=1:2 shards=1 stripe=4096 more", "socket=5 inode=99999999999999999999999:2 shards=1 stripe=4096",
+        "socket=5 inode=1:2 shards=0 stripe=4096", "socket=5 inode=1:2 shards=17 stripe=4096",
+        "socket=5 inode=1:2 shards=2 stripe=0", "socket=5 inode=1:2 shards=2 stripe=4097", "nonsense"}) {
     start({"map"}, bad);
     int status = program_.wait().value();
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 3) << bad;

@@ -109,13 +109,31 @@ Prefetcher::Stream& Prefetcher::stream_for(PageNumber page, int64_t stride) {
     std::optional<int64_t> steps = strides_between(number_of(page), stream.next, stride);
     if (steps && behind / stride >= 0 && *steps >= -kMostGap - 1) return stream;
   }
+  Stream& oldest = forget_oldest();
+  oldest.stride = stride;
+  oldest.window = limits_.adaptive ? std::min(kFirstWindow, most_window()) : limits_.window_pages;
+  return oldest;
+}
+
+Prefetcher::Stream& Prefetcher::forget_oldest() {
   Stream& oldest = *std::min_element(streams_.begin(), streams_.end(),
                                      [](const Stream& a, const Stream& b) { return a.last_used < b.last_used; });
   if (oldest.opened > 0 && !oldest.used) on_waste(1);
   oldest = Stream{};
-  oldest.stride = stride;
-  oldest.window = limits_.adaptive ? std::min(kFirstWindow, most_window()) : limits_.window_pages;
   return oldest;
+}
+
+void Prefetcher::adopt(const Stream& stream) {
+  if (stream.opened == 0) return;
+  const PageNumber newest = stream.windows[(stream.opened - 1) % kRemembered].first;
+  Stream* known = stream_with(newest);
+  if (!known) known = stream_with(stream.windows[(stream.opened + kRemembered - 2) % kRemembered].first);
+  if (known && known->stride != stream.stride) known = nullptr;
+  // It has gone on from there already.
+  if (known && (known->next - stream.next) / stream.stride > 0) return;
+  if (!known) known = &forget_oldest();
+  *known = stream;
+  known->last_used = ++time_;
 }
 
 // ---------------------------------------------------------------- windows are used
@@ -204,6 +222,7 @@ std::optional<PrefetchWindow> Prefetcher::next_window() {
 }
 
 PrefetchWindow Prefetcher::open_window(Stream& stream, uint64_t pages) {
+  last_ = static_cast<size_t>(&stream - streams_.data());
   PrefetchWindow window{PageNumber(static_cast<uint64_t>(stream.next)), stream.stride, pages, pages / 2};
   stream.windows[stream.opened++ % kRemembered] = window;
   stream.next += stream.stride * static_cast<int64_t>(pages);

@@ -45,6 +45,20 @@ class Prefetcher {
   };
   explicit Prefetcher(const Limits& limits);
 
+  // A stream and its reader. Others only carry it from one prefetcher to another.
+  static constexpr size_t kRemembered = 4;
+  struct Stream {
+    int64_t stride = 0;   // 0: free
+    int64_t next = 0;     // first page that no window has; may lie beyond the region
+    int64_t reader = 0;   // the page that it was last seen at
+    int64_t told = 0;     // up to where its pages were told to be used
+    uint64_t window = 0;  // pages of the next window
+    std::array<PrefetchWindow, kRemembered> windows{};
+    uint64_t opened = 0;  // windows so far; the newest is windows[(opened - 1) % kRemembered]
+    bool used = false;    // one of its windows was
+    uint64_t last_used = 0;
+  };
+
   // Each of these may make new windows due: take them with next_window() until there is none.
   //
   // A fault on a page that must be fetched.
@@ -55,6 +69,11 @@ class Prefetcher {
   // known.
   std::optional<PrefetchWindow> on_trigger(PageNumber page);
   std::optional<PrefetchWindow> next_window();
+
+  // Where a reader comes to pages whose faults another prefetcher is told of, that one adopts the stream: as it was
+  // when its last window was opened.
+  const Stream& last_stream() const { return streams_[last_]; }
+  void adopt(const Stream& stream);
 
   // `windows` more triggers left without having been touched.
   void on_waste(uint64_t windows);
@@ -69,23 +88,11 @@ class Prefetcher {
     uint64_t hits = 0;   // how often the stride has repeated
     uint64_t last_used = 0;
   };
-  static constexpr size_t kRemembered = 4;
-  struct Stream {
-    int64_t stride = 0;   // 0: free
-    int64_t next = 0;     // first page that no window has; may lie beyond the region
-    int64_t reader = 0;   // the page that it was last seen at
-    int64_t told = 0;     // up to where its pages were told to be used
-    uint64_t window = 0;  // pages of the next window
-    std::array<PrefetchWindow, kRemembered> windows{};
-    uint64_t opened = 0;  // windows so far; the newest is windows[(opened - 1) % kRemembered]
-    bool used = false;    // one of its windows was
-    uint64_t last_used = 0;
-  };
-
   Trace& trace_for(PageNumber page);
   uint64_t hits_needed(int64_t stride) const;
   void begin_stream(Trace& trace);
   Stream& stream_for(PageNumber page, int64_t stride);
+  Stream& forget_oldest();
   Stream* stream_with(PageNumber page);
   void make_current(const Stream& stream) { current_ = static_cast<size_t>(&stream - streams_.data()); }
   void meet_reader(Stream& stream, PageNumber page);
@@ -104,6 +111,7 @@ class Prefetcher {
   std::array<Trace, kTraces> traces_{};
   std::array<Stream, kStreams> streams_{};
   size_t current_ = kNone;  // the stream whose windows are due
+  size_t last_ = 0;         // the one that got the last window
   uint64_t time_ = 0;
   // Share of windows that were used, as an exponential average in 1/1024; starts undecided.
   uint64_t usefulness_ = kFull / 2;

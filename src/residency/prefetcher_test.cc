@@ -221,6 +221,70 @@ TEST(Prefetcher, FindsAReaderAgainWhoseWindowsWereLost) {
   EXPECT_GE(pages, 128u) << "it begins small again";
 }
 
+PrefetchWindow newest_window(const Prefetcher::Stream& stream) {
+  return stream.windows[(stream.opened - 1) % stream.windows.size()];
+}
+
+TEST(Prefetcher, GoesOnWithAStreamThatAnotherFollowedToHere) {
+  for (int64_t stride : {1, -3}) {
+    Prefetcher before(limits(100'000)), here(limits(100'000));
+    Reader(before).scan(50'000, stride, 1000);
+    const PrefetchWindow newest = newest_window(before.last_stream());
+    ASSERT_EQ(64u, newest.count);
+    here.adopt(before.last_stream());
+    EXPECT_TRUE(here.on_trigger(newest.page(newest.trigger)));
+    const std::vector<PrefetchWindow> windows = windows_of(here);
+    ASSERT_FALSE(windows.empty());
+    EXPECT_EQ(newest.page(newest.count), windows.front().first);
+    EXPECT_EQ(stride, windows.front().stride);
+    EXPECT_EQ(64u, windows.front().count);
+  }
+}
+
+// A scan over stripes of 512 pages that two prefetchers have in turn: how many pages were not there in time.
+uint64_t faults_of_scan_over_stripes(bool handed, uint64_t pages) {
+  std::vector<Prefetcher> prefetchers(2, Prefetcher(limits(pages)));
+  auto owner = [](uint64_t page) { return page / 512 % 2; };
+  std::map<uint64_t, bool> resident;  // and whether it is a trigger
+  uint64_t faults = 0;
+  for (uint64_t page = 0; page < pages; ++page) {
+    Prefetcher& here = prefetchers[owner(page)];
+    if (!resident.contains(page)) {
+      ++faults;
+      here.on_fault(PageNumber(page));
+    } else if (resident[page]) {
+      here.on_trigger(PageNumber(page));
+    }
+    while (auto window = here.next_window()) {
+      for (uint64_t i = 0; i < window->count; ++i) resident.emplace(window->page(i).value, i == window->trigger);
+      const uint64_t next = owner(window->page(window->trigger).value);
+      if (handed && next != owner(page)) prefetchers[next].adopt(here.last_stream());
+    }
+  }
+  return faults;
+}
+
+TEST(Prefetcher, AScanOverStripesOfSeveralFaultsOnceIfItIsHandedOn) {
+  EXPECT_LE(faults_of_scan_over_stripes(true, 20'000), 4u);
+  EXPECT_GE(faults_of_scan_over_stripes(false, 20'000), 80u) << "then there would be no need to hand it on";
+}
+
+TEST(Prefetcher, AnOlderStateOfAStreamTakesItNotBack) {
+  Prefetcher before(limits(100'000)), here(limits(100'000));
+  Reader(before).scan(0, 1, 1000);
+  const Prefetcher::Stream old = before.last_stream();
+  const PrefetchWindow newest = newest_window(old);
+  here.adopt(old);
+  here.on_trigger(newest.page(newest.trigger));
+  const std::vector<PrefetchWindow> windows = windows_of(here);
+  ASSERT_FALSE(windows.empty());
+  here.adopt(old);
+  here.on_trigger(windows.back().page(windows.back().trigger));
+  const std::vector<PrefetchWindow> further = windows_of(here);
+  ASSERT_FALSE(further.empty());
+  EXPECT_EQ(windows.back().page(windows.back().count), further.front().first);
+}
+
 TEST(Prefetcher, NeverReachesBeyondTheRegion) {
   for (int64_t stride : {1, 3, -1, -3, 64, -64}) {
     Prefetcher prefetcher(limits(1000, 256));

@@ -56,8 +56,12 @@ std::string explain(const NodeUrl& url, const Error& error, const std::string& d
 DonorPool::DonorPool(const PoolConfig& config)
     : instance_(random_id()), connect_ms_(config.connect_ms), region_{config.region_bytes, 0, {}, config.vm_name} {
   fill_random(region_.secret);
-  // Each connection can have a part of one answer.
-  demand_buffers_.prepare(std::min(config.nodes.size(), kMostDemandReads));
+  demand_buffers_.reserve(config.shards);  // connections point to them
+  for (unsigned shard = 0; shard < config.shards; ++shard) {
+    demand_buffers_.emplace_back(kSmallFrames);
+    // Each connection can have a part of one answer.
+    demand_buffers_.back().prepare(std::min(config.nodes.size(), kMostDemandReads));
+  }
 }
 
 Result<std::unique_ptr<DonorPool>> DonorPool::open(const PoolConfig& config, std::string* problem) {
@@ -65,6 +69,7 @@ Result<std::unique_ptr<DonorPool>> DonorPool::open(const PoolConfig& config, std
   std::unique_ptr<DonorPool> pool(new DonorPool(config));
   HEC_TRY(pool->connect_all(config, problem));
   HEC_TRY(pool->reserve(config, problem));
+  HEC_TRY(pool->open_more_demand(problem));
   HEC_TRY(pool->open_links(config, problem));
   return pool;
 }
@@ -81,7 +86,7 @@ Result<void> DonorPool::connect_all(const PoolConfig& config, std::string* probl
     }
     Member member;
     member.url = url;
-    member.demand = HEC_TRY(connect(url, wire::Role::kDemand, demand_buffers_, problem));
+    member.demand.push_back(HEC_TRY(connect(url, wire::Role::kDemand, demand_buffers_.front(), problem)));
     if (!is_new_donor(member, problem)) return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
     members_.push_back(std::move(member));
   }
@@ -108,7 +113,7 @@ Result<std::unique_ptr<DonorClient>> DonorPool::connect(const NodeUrl& url, wire
 
 // Two names of one donor would count its memory twice.
 bool DonorPool::is_new_donor(const Member& member, std::string* problem) {
-  auto [known, is_new] = by_instance_.emplace(member.demand->donor().donor_instance, members_.size());
+  auto [known, is_new] = by_instance_.emplace(member.demand.front()->donor().donor_instance, members_.size());
   if (is_new) return true;
   *problem = fmt::format("donors {} and {} are the same hecatond; name it once",
                          members_[known->second].url.printable(), member.url.printable());
@@ -120,8 +125,8 @@ Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) 
   std::vector<uint64_t> free_extents;
   uint64_t free_bytes = 0;
   for (Member& member : members_) {
-    free_extents.push_back(member.demand->donor().free_bytes / kExtentBytes);
-    free_bytes += member.demand->donor().free_bytes;
+    free_extents.push_back(member.demand.front()->donor().free_bytes / kExtentBytes);
+    free_bytes += member.demand.front()->donor().free_bytes;
   }
   auto shares = split_by_capacity(extents, free_extents);
   if (!shares) {
@@ -138,7 +143,7 @@ Result<void> DonorPool::reserve(const PoolConfig& config, std::string* problem) 
   for (size_t i = 0; i < members_.size(); ++i) {
     members_[i].extents = (*shares)[i];
     donor_shares.push_back({donor_id(members_[i].url.printable()), (*shares)[i]});
-    HEC_TRY(open_region(*members_[i].demand, members_[i], problem));
+    HEC_TRY(open_region(*members_[i].demand.front(), members_[i], problem));
   }
   placement_ = std::make_unique<PlacementTable>(extents, std::move(donor_shares));
   return {};
@@ -151,6 +156,16 @@ Result<void> DonorPool::open_region(DonorClient& client, const Member& member, s
   Result<void> opened = client.open_region(open, Deadline::after_ms(connect_ms_), &detail);
   if (!opened.ok()) *problem = explain(member.url, opened.error(), detail);
   return opened;
+}
+
+// Those of the shards after the first, which has made itself known to the donors.
+Result<void> DonorPool::open_more_demand(std::string* problem) {
+  for (size_t donor = 0; donor < members_.size(); ++donor) {
+    for (size_t shard = 1; shard < demand_buffers_.size(); ++shard) {
+      members_[donor].demand.push_back(HEC_TRY(open_link(donor, wire::Role::kDemand, demand_buffers_[shard], problem)));
+    }
+  }
+  return {};
 }
 
 Result<void> DonorPool::open_links(const PoolConfig& config, std::string* problem) {
@@ -170,7 +185,7 @@ Result<std::unique_ptr<DonorClient>> DonorPool::open_link(size_t donor, wire::Ro
                                                           std::string* problem) const {
   const Member& member = members_[donor];
   std::unique_ptr<DonorClient> client = HEC_TRY(connect(member.url, role, buffers, problem));
-  if (client->donor().donor_instance != member.demand->donor().donor_instance) {
+  if (client->donor().donor_instance != member.demand.front()->donor().donor_instance) {
     *problem = fmt::format("donor {} was started anew just now; try again", member.url.printable());
     return Error{ErrorCode::kClosed, 0, "the donor was started anew"};
   }

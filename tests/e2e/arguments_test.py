@@ -46,6 +46,9 @@ class ArgumentsTest(EndToEndTest):
                 (("run", "-m", "64M", "--accel", "hvf", "--", *DISPLAY), "hvf"),
                 ((*BASE, "--mode", "magic", "--", *DISPLAY), "magic"),
                 ((*BASE, "--prefetch", "maybe", "--", *DISPLAY), "maybe"),
+                ((*BASE, "--shards", "some", "--", *DISPLAY), "some"),
+                ((*BASE, "--shards", "0", "--", *DISPLAY), "shards"),
+                ((*BASE, "--shards", "17", "--", *DISPLAY), "17"),
                 ((*BASE, "--frobnicate", "--", *DISPLAY), "frobnicate"),
                 (("frobnicate",), "frobnicate")):
             self.assert_refused(arguments, words)

@@ -6,7 +6,7 @@ REPORT_KEYS = {
     "mode": str, "accel": str, "guest_ram_bytes": int, "local_limit_bytes": int, "resident_bytes": int,
     "resident_peak_bytes": int, "remote_bytes": int, "faults": int, "faults_zero": int, "faults_remote": int,
     "prefetched_pages": int, "prefetch_used_pages": int, "prefetch_late_faults": int, "prefetch_pauses": int,
-    "prefetch_paused": bool, "evicted_pages": int, "written_back_pages": int,
+    "prefetch_paused": bool, "evicted_pages": int, "written_back_pages": int, "shards": int,
     "fault_us": dict, "nodes": list, "lost_pages": int, "version": str}
 
 
@@ -31,6 +31,12 @@ class GuestTest(EndToEndTest):
         guest = Guest(self, run="memory_check --mib 320 --threads 4", qemu=("-smp", "2"))
         self.assert_verified(guest, 320)
         self.assert_paged(guest)
+
+    def test_with_four_shards_keeps_its_memory(self):
+        guest = Guest(self, run="memory_check --mib 320 --threads 2 --passes random,rewrite",
+                      qemu=("-smp", "2"), options=("--shards", "4"))
+        self.assert_verified(guest, 320)
+        self.assertEqual(4, self.assert_paged(guest)["shards"])
 
     def test_on_q35_keeps_its_memory(self):
         guest = Guest(self, run="memory_check --mib 320 --passes rewrite", qemu=("-machine", "q35"))

@@ -3,7 +3,8 @@
 // what it wrote last. A page's threads own different cache lines of it, so that every eviction of a page races with
 // writers.
 //
-//   stress [--seconds N=10] [--mib N=64] [--local-mib N=16] [--threads N=4] [--seed N] [--node URL]...
+//   stress [--seconds N=10] [--mib N=64] [--local-mib N=16] [--threads N=4] [--shards N=auto] [--seed N]
+//          [--node URL]...
 //
 // Exit status 0: every byte was right. Prints the region's figures at the end.
 #include <hecaton/hecaton.h>
@@ -28,6 +29,7 @@ struct Options {
   double seconds = 10;
   size_t mib = 64, local_mib = 16;
   unsigned threads = 4;
+  unsigned shards = 0;
   uint64_t seed = 0;
   std::vector<std::string> nodes;
 };
@@ -120,6 +122,8 @@ bool parse(int argc, char** argv, Options* options) {
       options->local_mib = strtoull(value, nullptr, 10);
     else if (name == "--threads")
       options->threads = static_cast<unsigned>(atoi(value));
+    else if (name == "--shards")
+      options->shards = static_cast<unsigned>(atoi(value));
     else if (name == "--seed")
       options->seed = strtoull(value, nullptr, 10);
     else if (name == "--node")
@@ -136,7 +140,8 @@ int main(int argc, char** argv) {
   Options options;
   if (!parse(argc, argv, &options)) {
     fprintf(stderr,
-            "usage: stress [--seconds N] [--mib N] [--local-mib N] [--threads 1..64] [--seed N] [--node URL]...\n");
+            "usage: stress [--seconds N] [--mib N] [--local-mib N] [--threads 1..64] [--shards 1..16] [--seed N] "
+            "[--node URL]...\n");
     return 2;
   }
   if (options.seed == 0) options.seed = std::random_device()();
@@ -145,7 +150,7 @@ int main(int argc, char** argv) {
   for (const std::string& node : options.nodes) nodes.push_back(node.c_str());
   nodes.push_back(nullptr);
   hecaton_config config{sizeof config, options.mib << 20, options.local_mib << 20,
-                        options.nodes.empty() ? nullptr : nodes.data()};
+                        options.nodes.empty() ? nullptr : nodes.data(), options.shards};
   hecaton_region* region = nullptr;
   void* address = nullptr;
   if (int error = hecaton_open(&config, &region, &address)) {
