@@ -26,6 +26,8 @@ namespace {
 using Bytes = std::vector<std::byte>;
 
 constexpr uint64_t kLends = 64 * kPageBytes;
+// The last extent has only a few pages: small enough to be kept in place as a whole, for peers that read by themselves.
+constexpr uint64_t kRegionBytes = 4_MiB + 8 * kPageBytes;
 
 // The input, taken from its start; past its end it is zeros.
 class Input {
@@ -64,9 +66,32 @@ void check_reply(const wire::FrameHeader& header, std::span<const std::byte> bod
   }
 }
 
+// Exposes memory to nobody, and sees that it is there for as long as it is exposed.
+class FakeExposer final : public MemoryExposer {
+ public:
+  Result<std::unique_ptr<Exposure>> expose(std::span<std::byte> memory, uint64_t) override {
+    return std::unique_ptr<Exposure>(std::make_unique<Exposed>(memory));
+  }
+
+ private:
+  class Exposed final : public Exposure {
+   public:
+    explicit Exposed(std::span<std::byte> memory) : memory_(memory) { touch(); }
+    ~Exposed() override { touch(); }
+    uint32_t key() const override { return 1; }
+
+   private:
+    void touch() {
+      for (size_t at = 0; at < memory_.size(); at += kPageBytes) sum_ = sum_ + std::to_integer<unsigned>(memory_[at]);
+    }
+    std::span<std::byte> memory_;
+    volatile unsigned sum_ = 0;
+  };
+};
+
 class Peer final : public ReplySink {
  public:
-  explicit Peer(DonorState& donor) : session_(std::in_place, donor, *this) {}
+  explicit Peer(DonorState& donor) : session_(std::in_place, donor, *this, &exposer_) {}
   ~Peer() override {
     room_ = SIZE_MAX;
     while (session_->wants_to_send()) session_->flush();
@@ -114,6 +139,7 @@ class Peer final : public ReplySink {
     got_.erase(got_.begin(), got_.begin() + static_cast<std::ptrdiff_t>(at));
   }
 
+  FakeExposer exposer_;
   std::array<std::byte, 8192> scratch_;
   Bytes got_;
   size_t room_ = SIZE_MAX;
@@ -145,7 +171,7 @@ void repair_write(Bytes& body) {
 
 Bytes next_message(Input& input, uint8_t command) {
   if (command % 2 == 0) return input.bytes(input.length());
-  auto operation = static_cast<wire::Operation>(1 + input.byte() % 7);
+  auto operation = static_cast<wire::Operation>(1 + input.byte() % 8);
   uint32_t region = input.byte();
   Bytes body = input.bytes(input.length());
   if (operation == wire::Operation::kWritePages && (command & 8) != 0) repair_write(body);
@@ -159,7 +185,7 @@ std::unique_ptr<Peer> greeted_peer(DonorState& donor, size_t which) {
   wire::Hello hello{1, 1, wire::Role::kDemand, which == 2 ? 8u : 7u, "fuzz"};
   peer->say(frame(wire::Operation::kHello, 0, encode(hello)), SIZE_MAX);
   if (which == 2) return peer;  // a stranger
-  wire::OpenRegion open{4_MiB, 16 * kPageBytes, {}, "vm"};
+  wire::OpenRegion open{kRegionBytes, 16 * kPageBytes, {}, "vm"};
   peer->say(frame(wire::Operation::kOpenRegion, 0, encode(open)), SIZE_MAX);
   return peer;
 }

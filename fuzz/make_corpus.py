@@ -5,7 +5,7 @@ import struct
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 PAGE = 4096
-HELLO, OPEN, READ, WRITE, DISCARD, STAT, CLOSE = range(1, 8)
+HELLO, OPEN, READ, WRITE, DISCARD, STAT, CLOSE, MAP = range(1, 9)
 
 
 def text(value):
@@ -65,6 +65,10 @@ def session_seeds():
     yield "full", b"".join(command(WRITE, page_set(*[(16 * i + j, 1, 1) for j in range(9)], with_bytes=False))
                            for i in range(3))
     yield "stat_close", command(STAT, b"") + command(CLOSE, b"") + read
+    small = struct.pack("<Q", 4)  # the last extent, of eight pages
+    there = command(WRITE, page_set((1025, 1, 1), with_bytes=False))
+    yield "map", there + command(MAP, small) + command(MAP, small, peer=1) + command(
+        DISCARD, discard((1024, 8))) + there + command(MAP, struct.pack("<Q", 0)) + command(CLOSE, b"")
     yield "stranger", command(OPEN, open_region(), peer=2) + command(OPEN, open_region(b"other"), peer=2) + command(
         READ, page_list(0), peer=2)
     yield "bad_checksum", command(WRITE, page_set((1, 1, 1)), repair=False) + read
@@ -91,6 +95,9 @@ def seeds():
                       "full": b"hecaton://t0ken@donor.example:9999/"}.items():
         yield "node_url", name, url
     yield "nodes_file", "three", b"# donors\n10.0.0.7\n\nhecaton://t@donor:1  # with a token\n[::1]:9999\n10.0.0.7\nbad:x\n"
+    yield from (("rdma", name, data) for name, data in {
+        "offer": struct.pack("<IHHQIIII", 0x52434548, 1, 0, 1 << 40, 7, 1 << 19, 512, 0),
+        "map": struct.pack("<Q", 4), "keys": struct.pack("<QII", 4, 1, 2), "note": struct.pack("<I", 5)}.items())
     yield from (("donor_session", name, data) for name, data in session_seeds())
 
 

@@ -9,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (auto url = parse_node_url(text); url.ok()) {
     HEC_CHECK(!url->host.empty() && url->port != 0);
     auto again = parse_node_url(url->printable());
-    HEC_CHECK(again.ok() && again->host == url->host && again->port == url->port);
+    HEC_CHECK(again.ok() && again->host == url->host && again->port == url->port && again->rdma == url->rdma);
     (void)url->is_loopback();
   }
   if (auto url = parse_listen_address(text); url.ok()) {

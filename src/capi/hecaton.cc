@@ -32,6 +32,7 @@ int code_of(const hecaton::Error& error) {
       return HECATON_EPERM;
     case ErrorCode::kUnsupported:
       return HECATON_EKERNEL;
+    case ErrorCode::kNotFound:
     case ErrorCode::kUnavailable:
     case ErrorCode::kTimeout:
     case ErrorCode::kClosed:

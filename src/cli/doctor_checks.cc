@@ -18,6 +18,7 @@
 #include "os/process.h"
 #include "os/userfaultfd.h"
 #include "store/donor_client.h"
+#include "transport/rdma.h"
 
 namespace hecaton::cli {
 namespace {
@@ -116,6 +117,16 @@ Check check_limit(const char* name, __rlimit_resource resource, uint64_t enough,
   return {name, good ? Verdict::kGood : Verdict::kNote, found, meaning, good ? "" : remedy};
 }
 
+Check check_rdma() {
+  const char* meaning = "rdma:// donors need it; others are reached over TCP";
+  auto problem = rdma_problem();
+  if (!problem) {
+    return {"rdma", Verdict::kGood, fmt::format("{}: rdma:// is possible", fmt::join(rdma_devices(), ", ")), "", ""};
+  }
+  // Most machines have no such card, and lack nothing.
+  return {"rdma", problem->has_device ? Verdict::kNote : Verdict::kGood, problem->missing, meaning, problem->remedy};
+}
+
 Check check_real_time() {
   rlimit limit{};
   getrlimit(RLIMIT_RTPRIO, &limit);
@@ -159,7 +170,7 @@ Check check_memory() {
 Check check_donor(const NodeUrl& url) {
   const std::string name = "donor " + url.printable();
   std::string detail;
-  auto stream = connect_tcp(url, Deadline::after_ms(2000));
+  auto stream = connect_to(url, Deadline::after_ms(2000));
   if (!stream.ok()) {
     return {name, Verdict::kNote, stream.error().describe(), "a VM that names this donor would not start",
             fmt::format("on that machine: hecatond --size SIZE --listen {}{}", url.printable(),
@@ -218,6 +229,7 @@ std::vector<Check> examine_machine(const DoctorOptions& options) {
   checks.push_back(check_limit("open files limit", RLIMIT_NOFILE, 1024,
                                "each donor takes three descriptors of the pager", "ulimit -n 65536"));
   checks.push_back(check_real_time());
+  checks.push_back(check_rdma());
   checks.push_back(check_qemu(options.qemu));
   checks.push_back(check_parts());
   checks.push_back(check_memory());

@@ -30,6 +30,7 @@ constexpr unsigned kMostThreads = 256;
 struct Options {
   std::string size;
   std::string listen = "127.0.0.1:9999";
+  std::string rdma = "auto";
   unsigned threads = 0;
   bool insecure = false;
   int parent_fd = -1;
@@ -55,6 +56,10 @@ void describe(CLI::App& app, Options& options) {
                  "threads that serve connections (default: one per processor, at most 16)")
       ->check(CLI::Range(1u, kMostThreads))
       ->type_name("N");
+  app.add_option("--rdma", options.rdma,
+                 "serve rdma:// too, on the same port: auto (where the address is one of an RDMA device), on, off")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
   app.add_flag("--insecure", options.insecure,
                "allow --listen beyond this machine although nothing is encrypted: anyone on that network\n"
                "could read and change the memory of guests");
@@ -105,6 +110,9 @@ Checked check(const Options& options) {
   checked.config.lends_bytes = *size;
   checked.config.listen = *listen;
   checked.config.threads = options.threads;
+  checked.config.rdma = options.rdma == "on"    ? RdmaUse::kRequired
+                        : options.rdma == "off" ? RdmaUse::kOff
+                                                : RdmaUse::kIfThere;
   return checked;
 }
 
@@ -143,7 +151,15 @@ void warn_if_short_of_memory(uint64_t lends_bytes) {
       format_size(lends_bytes), format_size(available));
 }
 
+int explain_no_rdma(const Error& error, const NodeUrl& listen) {
+  std::optional<RdmaProblem> problem = rdma_problem();
+  return fail(kMachineCannot, "--rdma on: can't serve RDMA on {}: {}; {}, or leave --rdma out", listen.printable(),
+              error.context,
+              problem ? problem->remedy : "choose the address of an RDMA device with --listen HOST:PORT");
+}
+
 int explain_start_failure(const Error& error, const NodeUrl& listen) {
+  if (error.code == ErrorCode::kNotFound) return explain_no_rdma(error, listen);
   switch (error.os_error) {
     case EADDRINUSE:
       return fail(
@@ -197,6 +213,9 @@ int run(const Options& options) {
   if (!server.ok()) return explain_start_failure(server.error(), checked.config.listen);
   fmt::print("hecatond: lending {} on {}\n", format_size(checked.config.lends_bytes),
              server.value()->address().printable());
+  if (server.value()->serves_rdma()) {
+    fmt::print("hecatond: also over RDMA, as rdma://{}\n", server.value()->address().printable());
+  }
   fflush(stdout);
   wait_for_the_end(signals.get(), options.parent_fd);
   server.value()->stop();

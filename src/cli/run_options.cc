@@ -55,7 +55,7 @@ void describe(CLI::App& app, RawOptions& raw, RunOptions& options) {
   app.add_option("-m,--memory", raw.memory, "RAM of the VM; whole MiB (not for mode kernel)")->type_name("SIZE");
   app.add_option("--local", raw.local, "how much of it may be in this machine's RAM (default: half)")
       ->type_name("SIZE|N%");
-  app.add_option("--node", raw.nodes, "a donor: [hecaton://]HOST[:PORT]; repeat for more")->type_name("URL");
+  app.add_option("--node", raw.nodes, "a donor: [hecaton://|rdma://]HOST[:PORT]; repeat for more")->type_name("URL");
   app.add_option("--nodes", raw.nodes_file, "file with one donor a line (default: cluster_uffd.conf if it is there)")
       ->type_name("FILE");
   app.add_option("--name", options.name, "the VM's name at donors and in messages")->type_name("NAME");

@@ -13,8 +13,8 @@ namespace hecaton::donor {
 // A peer in memory: sends what the test says, takes as much as the test lets it, keeps what it got.
 class FakePeer final : public ReplySink {
  public:
-  explicit FakePeer(DonorState& donor, size_t scratch_bytes = 64 * 1024)
-      : scratch_(scratch_bytes), session(donor, *this) {}
+  explicit FakePeer(DonorState& donor, size_t scratch_bytes = 64 * 1024, MemoryExposer* exposer = nullptr)
+      : scratch_(scratch_bytes), session(donor, *this, exposer) {}
 
   IoResult send(std::span<const iovec> pieces) override {
     if (gone) return {IoResult::Kind::kClosed, 0};

@@ -60,11 +60,12 @@ const std::byte* Region::View::bytes(PageNumber page) const {
   return region_.place(page);
 }
 
-Region::Region(uint64_t pages, Mapping bytes, Mapping records, Mapping counts)
+Region::Region(uint64_t pages, Mapping bytes, Mapping records, Mapping counts, Mapping pins)
     : pages_(pages),
       bytes_(std::move(bytes)),
       records_(std::move(records)),
       counts_(std::move(counts)),
+      pins_(std::move(pins)),
       groups_((pages + kPagesPerGroup - 1) / kPagesPerGroup) {}
 
 Result<std::unique_ptr<Region>> Region::create(uint64_t bytes) {
@@ -73,7 +74,9 @@ Result<std::unique_ptr<Region>> Region::create(uint64_t bytes) {
   Mapping pages_map = HEC_TRY(Mapping::sparse(bytes));
   Mapping records = HEC_TRY(Mapping::sparse(round_to_pages(pages * sizeof(Record))));
   Mapping counts = HEC_TRY(Mapping::sparse(round_to_pages(extents_in(pages) * sizeof(uint16_t))));
-  return std::unique_ptr<Region>(new Region(pages, std::move(pages_map), std::move(records), std::move(counts)));
+  Mapping pins = HEC_TRY(Mapping::sparse(round_to_pages(extents_in(pages) * sizeof(uint16_t))));
+  return std::unique_ptr<Region>(
+      new Region(pages, std::move(pages_map), std::move(records), std::move(counts), std::move(pins)));
 }
 
 bool Region::claim(uint64_t pages) {
@@ -101,8 +104,9 @@ bool Region::store(std::span<const PageWrite> pages) {
   for (const PageWrite& write : pages) stripes.add(write.entry.page);
   for_each_stripe(stripes.bits(), [&](size_t i) { stripes_[i].lock(); });
   // Counted before anything is taken: a refused write leaves every old version in place, and touches no memory.
-  auto fresh = std::count_if(pages.begin(), pages.end(),
-                             [&](const PageWrite& write) { return record(write.entry.page).present == 0; });
+  auto fresh = std::count_if(pages.begin(), pages.end(), [&](const PageWrite& write) {
+    return record(write.entry.page).present == 0 && pins_of(extent_of(write.entry.page)) == 0;
+  });
   bool fits = claim(static_cast<uint64_t>(fresh));
   if (fits) {
     for (const PageWrite& write : pages) store_one(write);
@@ -128,13 +132,57 @@ void Region::discard_within(ExtentNumber extent, PageRun run) {
     ++gone;
   }
   if (gone == 0) return;
-  give_back(place(run.first), run.count * kPageBytes);
+  const bool pinned = pins_of(extent) > 0;
+  if (!pinned) give_back(place(run.first), run.count * kPageBytes);
   auto present = present_in(extent);
   uint16_t left = static_cast<uint16_t>(present.load(std::memory_order_relaxed) - gone);
   present.store(left, std::memory_order_relaxed);
-  if (left == 0) give_back_empty_records(extent);
+  if (left == 0 && !pinned) give_back_empty_records(extent);
   present_in_group_of(run.first) -= gone;
-  used_ -= gone;
+  if (!pinned) used_ -= gone;
+}
+
+PageRun Region::pages_of(ExtentNumber extent) const {
+  const PageNumber first(extent.value * kPagesPerExtent);
+  return {first, std::min<uint64_t>(kPagesPerExtent, pages_ - first.value)};
+}
+
+std::shared_mutex& Region::stripe_of(ExtentNumber extent) const {
+  return stripes_[extent.value % StripeSet::kStripes];
+}
+
+std::optional<Region::Pin> Region::pin(ExtentNumber extent) {
+  std::unique_lock lock(stripe_of(extent));
+  uint16_t& pins = pins_of(extent);
+  if (pins == UINT16_MAX) return std::nullopt;
+  if (pins == 0 && !claim(pages_of(extent).count - present_in(extent).load(std::memory_order_relaxed))) {
+    return std::nullopt;
+  }
+  ++pins;
+  return Pin(this, extent);
+}
+
+void Region::unpin(ExtentNumber extent) {
+  std::unique_lock lock(stripe_of(extent));
+  if (--pins_of(extent) > 0) return;
+  const PageRun all = pages_of(extent);
+  const uint64_t present = present_in(extent).load(std::memory_order_relaxed);
+  for (PageNumber page = all.first; page < all.end(); ++page) {
+    PageRun absent{page, 0};
+    for (; page < all.end() && record(page).present == 0; ++page) ++absent.count;
+    if (absent.count > 0) give_back(place(absent.first), absent.count * kPageBytes);
+  }
+  if (present == 0) give_back_empty_records(extent);
+  used_ -= all.count - present;
+}
+
+std::span<std::byte> Region::Pin::bytes() const {
+  const PageRun pages = region_->pages_of(extent_);
+  return {region_->place(pages.first), pages.count * kPageBytes};
+}
+
+std::span<std::byte> Region::Pin::records() const {
+  return {region_->records_.data() + extent_.value * kPageBytes, kPageBytes};
 }
 
 // Counts are looked at without the lock: a page that arrives at this moment on another connection came after the

@@ -1,5 +1,6 @@
 // The memory of one region: page bytes and, beside them, a record per page. Taken from the machine as pages arrive,
-// given back as they are discarded.
+// given back as they are discarded. An extent that a peer reads by itself (RDMA) is pinned meanwhile: all of it is
+// taken, and nothing given back, since the peer's reads must find the bytes where they were.
 //
 // Threads: any number at once. A page belongs to the stripe of its extent; a stripe's lock guards its bytes and
 // records. Several stripes are locked in ascending order, so holders never wait for each other in a circle.
@@ -9,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <vector>
@@ -17,6 +19,7 @@
 #include "base/units.h"
 #include "os/memory.h"
 #include "wire/frame.h"
+#include "wire/rdma.h"
 
 namespace hecaton::donor {
 
@@ -46,7 +49,7 @@ class Region {
   bool contains(PageNumber page) const { return page.value < pages_; }
   bool contains(PageRun run) const { return run.first.value <= pages_ && run.count <= pages_ - run.first.value; }
 
-  // Pages that it may hold at most; may be raised while in use.
+  // Pages that it may hold at most, those of pinned extents included; may be raised while in use.
   void set_limit(uint64_t pages) { limit_ = pages; }
   uint64_t limit() const { return limit_; }
   uint64_t used_pages() const { return used_; }
@@ -72,24 +75,46 @@ class Region {
   // Takes all of the pages, each named once and within the region; or none, if that would pass the limit: then false.
   [[nodiscard]] bool store(std::span<const PageWrite> pages);
 
+  // Keeps an extent's bytes and records where they are. Must end before the region.
+  class Pin {
+   public:
+    Pin(Pin&& other) noexcept : region_(std::exchange(other.region_, nullptr)), extent_(other.extent_) {}
+    Pin& operator=(Pin&&) = delete;
+    ~Pin() {
+      if (region_) region_->unpin(extent_);
+    }
+    std::span<std::byte> bytes() const;
+    // Whole pages, which hold records of no other extent.
+    std::span<std::byte> records() const;
+
+   private:
+    friend Region;
+    Pin(Region* region, ExtentNumber extent) : region_(region), extent_(extent) {}
+    Region* region_;
+    ExtentNumber extent_;
+  };
+  // None: a whole extent more would pass the limit. `extent` is within the region.
+  std::optional<Pin> pin(ExtentNumber extent);
+
   // Forgets the pages of the runs (within the region) and gives their memory back to the machine.
   void discard(std::span<const PageRun> runs);
 
  private:
-  struct Record {
-    uint64_t checksum;
-    uint32_t version;
-    uint32_t present;  // 0 or 1: fresh memory says absent
-  };
+  using Record = wire::PageRecord;  // fresh memory says absent
   // One page of records is one extent's: it is given back when the extent is empty.
   static_assert(sizeof(Record) * kPagesPerExtent == kPageBytes);
 
-  Region(uint64_t pages, Mapping bytes, Mapping records, Mapping counts);
+  Region(uint64_t pages, Mapping bytes, Mapping records, Mapping counts, Mapping pins);
   Record& record(PageNumber page) const { return reinterpret_cast<Record*>(records_.data())[page.value]; }
   std::byte* place(PageNumber page) const { return bytes_.data() + page.value * kPageBytes; }
   std::atomic_ref<uint16_t> present_in(ExtentNumber extent) const {
     return std::atomic_ref<uint16_t>(reinterpret_cast<uint16_t*>(counts_.data())[extent.value]);
   }
+  // How often the extent is pinned; under its stripe's lock.
+  uint16_t& pins_of(ExtentNumber extent) const { return reinterpret_cast<uint16_t*>(pins_.data())[extent.value]; }
+  PageRun pages_of(ExtentNumber extent) const;
+  std::shared_mutex& stripe_of(ExtentNumber extent) const;
+  void unpin(ExtentNumber extent);
   bool claim(uint64_t pages);
   void store_one(const PageWrite& write);
   void discard_within(ExtentNumber extent, PageRun run);
@@ -102,7 +127,8 @@ class Region {
   const uint64_t pages_;
   Mapping bytes_;
   Mapping records_;
-  Mapping counts_;                             // present pages of each extent, 16 bits; written under the stripe's lock
+  Mapping counts_;  // present pages of each extent, 16 bits; written under the stripe's lock
+  Mapping pins_;
   std::vector<std::atomic<uint32_t>> groups_;  // present pages of each group
   std::atomic<uint64_t> limit_{0};
   std::atomic<uint64_t> used_{0};

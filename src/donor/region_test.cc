@@ -249,5 +249,78 @@ TEST(Region, ParallelWritersReadersAndDiscardersNeverTearAPage) {
   EXPECT_EQ(region->used_pages(), present);
 }
 
+PageWrite write_of(const Bytes& content, PageNumber page, uint32_t version) {
+  return {{page, wire::page_checksum(content.data(), page, version), version, wire::PageState::kPresent},
+          content.data()};
+}
+
+bool is_in_memory(const std::byte* page) {
+  unsigned char there = 0;
+  EXPECT_EQ(mincore(const_cast<std::byte*>(page), kPageBytes, &there), 0);
+  return (there & 1) != 0;
+}
+
+TEST(RegionPin, KeepsBytesAndRecordsInPlaceThroughADiscard) {
+  auto region = Region::create(4_MiB).value();
+  region->set_limit(2 * kPagesPerExtent);
+  const PageNumber page(kPagesPerExtent + 3);
+  Bytes content = content_of(page, 1);
+  PageWrite write = write_of(content, page, 1);
+  ASSERT_TRUE(region->store(std::span(&write, 1)));
+  auto pin = region->pin(ExtentNumber(1));
+  ASSERT_TRUE(pin);
+  auto* records = reinterpret_cast<const wire::PageRecord*>(pin->records().data());
+  EXPECT_EQ(records[3].present, 1u);
+  EXPECT_EQ(records[3].version, 1u);
+  EXPECT_EQ(records[3].checksum, write.entry.checksum);
+  EXPECT_EQ(std::memcmp(pin->bytes().data() + 3 * kPageBytes, content.data(), kPageBytes), 0);
+  PageRun run{page, 1};
+  region->discard(std::span(&run, 1));
+  EXPECT_EQ(records[3].present, 0u);
+  EXPECT_TRUE(is_in_memory(pin->bytes().data() + 3 * kPageBytes));
+  ASSERT_TRUE(region->store(std::span(&write, 1)));
+  EXPECT_EQ(records[3].present, 1u);
+}
+
+TEST(RegionPin, CountsTheWholeExtentAndGivesBackWhatIsNotThereAtItsEnd) {
+  auto region = Region::create(4_MiB).value();
+  region->set_limit(kPagesPerExtent + 1);
+  const PageNumber kept(3), elsewhere(2 * kPagesPerExtent);
+  Bytes content = content_of(kept, 1), other = content_of(elsewhere, 1);
+  PageWrite writes[] = {write_of(content, kept, 1), write_of(other, elsewhere, 1)};
+  ASSERT_TRUE(region->store(std::span(writes, 1)));
+  std::byte* touched = nullptr;
+  {
+    auto pin = region->pin(ExtentNumber(0));
+    ASSERT_TRUE(pin);
+    auto again = region->pin(ExtentNumber(0));
+    ASSERT_TRUE(again);
+    EXPECT_EQ(region->used_pages(), kPagesPerExtent);
+    EXPECT_FALSE(region->pin(ExtentNumber(1)));
+    EXPECT_TRUE(region->store(std::span(writes + 1, 1)));  // the one page beside it
+    Bytes more = content_of(PageNumber(9), 1);
+    PageWrite within = write_of(more, PageNumber(9), 1);
+    EXPECT_TRUE(region->store(std::span(&within, 1)));
+    EXPECT_EQ(region->used_pages(), kPagesPerExtent + 1);
+    touched = pin->bytes().data() + 4 * kPageBytes;
+    *touched = std::byte{1};  // as registering it does
+  }
+  EXPECT_FALSE(is_in_memory(touched));
+  EXPECT_EQ(region->used_pages(), 3u);
+  StripeSet stripes;
+  stripes.add(kept);
+  Region::View view(*region, stripes);
+  EXPECT_EQ(std::memcmp(view.bytes(kept), content.data(), kPageBytes), 0);
+}
+
+TEST(RegionPin, OfTheLastExtentEndsWithTheRegion) {
+  auto region = Region::create(1_MiB + 2 * kPageBytes).value();
+  region->set_limit(region->pages());
+  auto pin = region->pin(ExtentNumber(1));
+  ASSERT_TRUE(pin);
+  EXPECT_EQ(pin->bytes().size(), 2 * kPageBytes);
+  EXPECT_EQ(region->used_pages(), 2u);
+}
+
 }  // namespace
 }  // namespace hecaton::donor

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
+#include "base/log.h"
 #include "base/random.h"
 #include "base/version.h"
 
@@ -44,6 +46,8 @@ size_t longest_body(Operation operation) {
       return 0;
     case Operation::kCloseRegion:
       return 0;
+    case Operation::kMapExtent:
+      return wire::kMapExtentBytes;
   }
   return 0;
 }
@@ -167,6 +171,8 @@ Requests::Outcome Requests::answer(const FrameHeader& header, std::span<const st
       return stat(header, out);
     case Operation::kCloseRegion:
       return close(header, out);
+    case Operation::kMapExtent:
+      return map_extent(header, body, out);
   }
   return Refusal{Status::kMalformed, "unknown operation"};
 }
@@ -295,9 +301,52 @@ Requests::Outcome Requests::stat(const FrameHeader& header, Outbox& out) {
 }
 
 Requests::Outcome Requests::close(const FrameHeader& header, Outbox& out) {
+  std::erase_if(mapped_, [&](const auto& mapped) { return mapped.first.first == header.region; });
   if (open_.erase(header.region) == 0) return no_region(header);
   send_reply(out, header, Status::kOk, {}, header.region);
   return std::nullopt;
+}
+
+Requests::Outcome Requests::map_extent(const FrameHeader& header, std::span<const std::byte> body, Outbox& out) {
+  Result<ExtentNumber> extent = wire::decode_map_extent(body);
+  if (!extent.ok()) return malformed(extent.error());
+  const RegionTable::Attachment* attached = attachment(header);
+  if (!attached) return no_region(header);
+  if (!exposer_) return Refusal{Status::kRefused, "only a host that is connected over RDMA can read memory by itself"};
+  if (extent->value >= extents_in(attached->region().pages())) {
+    return Refusal{Status::kOutOfRange, fmt::format("extent {} is beyond the region's end", extent->value)};
+  }
+  auto mapped = mapped_.find({header.region, *extent});
+  if (mapped == mapped_.end()) {
+    auto exposed = expose(*attached, *extent);
+    if (auto* refusal = std::get_if<Refusal>(&exposed)) return std::move(*refusal);
+    mapped = mapped_.emplace(std::pair(header.region, *extent), std::get<Mapped>(std::move(exposed))).first;
+  }
+  const Mapped& keys = mapped->second;
+  send_reply(out, header, Status::kOk, encode(wire::ExtentKeys{*extent, keys.pages->key(), keys.records->key()}),
+             header.region);
+  return std::nullopt;
+}
+
+std::variant<Requests::Mapped, Refusal> Requests::expose(const RegionTable::Attachment& attached, ExtentNumber extent) {
+  std::optional<Region::Pin> pin = attached.region().pin(extent);
+  if (!pin) {
+    return Refusal{Status::kFull,
+                   fmt::format("region '{}' reserved {} at this donor: no room to keep the whole of "
+                               "extent {} in place",
+                               attached.name(), format_size(attached.region().limit() * kPageBytes), extent.value)};
+  }
+  const PageNumber first(extent.value * kPagesPerExtent);
+  auto pages = exposer_->expose(pin->bytes(), wire::page_address(first));
+  auto records = exposer_->expose(pin->records(), wire::record_address(first));
+  if (!pages.ok() || !records.ok()) {
+    const std::string what = (pages.ok() ? records.error() : pages.error()).describe();
+    if (!std::exchange(exposing_failed_, true)) {
+      event_log().warn("'{}' must ask for pages that it could read over RDMA by itself: {}", attached.name(), what);
+    }
+    return Refusal{Status::kResources, what};
+  }
+  return Mapped{std::move(*pin), std::move(pages).value(), std::move(records).value()};
 }
 
 }  // namespace hecaton::donor

@@ -12,6 +12,7 @@
 
 #include "donor/outbox.h"
 #include "donor/region_table.h"
+#include "transport/direct_memory.h"
 #include "wire/frame.h"
 
 namespace hecaton::donor {
@@ -30,7 +31,8 @@ class Requests {
  public:
   static constexpr size_t kMaxRegions = 64;  // open at once on one connection
 
-  explicit Requests(DonorState& donor) : donor_(donor) {}
+  // `exposer`: null if the peer cannot read memory by itself. Must outlive it.
+  Requests(DonorState& donor, MemoryExposer* exposer) : donor_(donor), exposer_(exposer) {}
 
   // Whether a request with this header is worth receiving; if not, the connection ends with the refusal. Keeps a peer
   // from making the donor hold a big body that can't be right.
@@ -40,7 +42,10 @@ class Requests {
   bool handle(const wire::FrameHeader& header, std::span<const std::byte> body, Outbox& out);
 
   // The connection is over: it uses no region any more.
-  void close_regions() { open_.clear(); }
+  void close_regions() {
+    mapped_.clear();
+    open_.clear();
+  }
 
   bool greeted() const { return role_.has_value(); }
   bool has_region() const { return !open_.empty(); }
@@ -57,13 +62,23 @@ class Requests {
   Outcome discard(const wire::FrameHeader& header, std::span<const std::byte> body, Outbox& out);
   Outcome stat(const wire::FrameHeader& header, Outbox& out);
   Outcome close(const wire::FrameHeader& header, Outbox& out);
+  Outcome map_extent(const wire::FrameHeader& header, std::span<const std::byte> body, Outbox& out);
+  // An extent that the peer reads by itself. The exposures end before the pin.
+  struct Mapped {
+    Region::Pin pin;
+    std::unique_ptr<MemoryExposer::Exposure> pages, records;
+  };
+  std::variant<Mapped, Refusal> expose(const RegionTable::Attachment& attached, ExtentNumber extent);
   const RegionTable::Attachment* attachment(const wire::FrameHeader& header) const;
 
   DonorState& donor_;
+  MemoryExposer* const exposer_;
   std::optional<wire::Role> role_;
   uint64_t client_instance_ = 0;
   uint32_t last_handle_ = 0;
+  bool exposing_failed_ = false;  // and was logged
   std::map<uint32_t, RegionTable::Attachment> open_;
+  std::map<std::pair<uint32_t, ExtentNumber>, Mapped> mapped_;  // by handle; ends before what it is of
 };
 
 // Sends a reply to `request`: header and body. For the replies that are not pages.

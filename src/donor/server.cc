@@ -12,7 +12,7 @@
 namespace hecaton {
 namespace {
 
-constexpr uint64_t kWakeToken = UINT64_MAX;  // the others: number of the donor whose listener is ready
+constexpr uint64_t kWakeToken = UINT64_MAX;  // the others: number of the donor one of whose listeners is ready
 constexpr unsigned kMostAutomaticThreads = 16;
 constexpr int kAcceptsPerTurn = 64;
 constexpr int kAcceptPauseMs = 100;
@@ -53,11 +53,33 @@ DonorServer::Donor::Donor(const DonorConfig& config, donor::Reaper& reaper, TcpL
       address(takes.address()),
       listener(std::move(takes)) {}
 
+Result<void> DonorServer::Donor::listen_for_rdma(RdmaUse use) {
+  if (use == RdmaUse::kOff) return {};
+  Result<RdmaListener> listening = RdmaListener::listen(address);
+  if (!listening.ok() && use == RdmaUse::kRequired) return listening.error();
+  if (!listening.ok()) {
+    event_log().info("no RDMA: {}", listening.error().describe());
+    return {};
+  }
+  rdma.emplace(std::move(listening).value());
+  serves_rdma = true;
+  return {};
+}
+
+Result<std::unique_ptr<Stream>> DonorServer::Donor::next_connection() const {
+  std::unique_ptr<Stream> stream = HEC_TRY(listener->accept());
+  if (stream || !rdma) return stream;
+  return rdma->accept();
+}
+
 Result<void> DonorServer::listen(const DonorConfig& config) {
   for (size_t i = 0; i < config.donors; ++i) {
     TcpListener listener = HEC_TRY(TcpListener::listen(config.listen));
     HEC_TRY(poller_.add(listener.fd(), EPOLLIN, i));
     donors_.push_back(std::make_unique<Donor>(config, *reaper_, std::move(listener)));
+    Donor& donor = *donors_.back();
+    HEC_TRY(donor.listen_for_rdma(config.rdma));
+    if (donor.rdma) HEC_TRY(poller_.add(donor.rdma->fd(), EPOLLIN, i));
   }
   return {};
 }
@@ -121,12 +143,15 @@ void DonorServer::accept_connections() {
     pollfd stop{wake_.fd(), POLLIN, 0};
     poll(&stop, 1, kAcceptPauseMs);
   }
-  for (auto& donor : donors_) donor->listener.reset();
+  for (auto& donor : donors_) {
+    donor->listener.reset();
+    donor->rdma.reset();
+  }
 }
 
 bool DonorServer::accept_waiting(Donor& donor) {
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    Result<std::unique_ptr<Stream>> stream = donor.listener->accept();
+    Result<std::unique_ptr<Stream>> stream = donor.next_connection();
     if (!stream.ok()) {
       warn_of(stream.error());
       return false;

@@ -20,15 +20,19 @@
 #include "donor/requests.h"
 #include "donor/worker.h"
 #include "os/poller.h"
+#include "transport/rdma.h"
 #include "transport/stream.h"
 #include "wire/node_url.h"
 
 namespace hecaton {
 
+enum class RdmaUse : uint8_t { kOff, kIfThere, kRequired };
+
 struct DonorConfig {
   uint64_t lends_bytes = 0;                                     // each donor; rounded down to pages; at least one
   size_t donors = 1;                                            // more than one: the port must be 0
   NodeUrl listen{.token = {}, .host = "127.0.0.1", .port = 0};  // port 0: any that is free
+  RdmaUse rdma = RdmaUse::kOff;                                 // beside TCP, on the same port number
   unsigned threads = 0;              // that serve connections; 0: one per processor, at most 16
   uint64_t max_connections = 16384;  // each donor serves at once; more are refused with a text
   int64_t frame_limit_ms = 10'000;   // for a hello, and for the rest of a frame before a region is open
@@ -45,7 +49,8 @@ struct DonorStats {
 class DonorServer {
  public:
   // Listens and serves when it returns. Error: kInvalidArgument (nothing to lend), kUnavailable (the listen address's
-  // name is not known), kSystem with the errno of binding it.
+  // name is not known), kSystem with the errno of binding it, kNotFound
+  // (RDMA is required and the machine, or that address of it, has none).
   static Result<std::unique_ptr<DonorServer>> start(const DonorConfig& config);
   ~DonorServer();  // stops
 
@@ -53,6 +58,8 @@ class DonorServer {
   const NodeUrl& address(size_t donor = 0) const { return donors_[donor]->address; }
   size_t donors() const { return donors_.size(); }
   DonorStats stats() const;
+  // Whether the donor listens for RDMA too.
+  bool serves_rdma(size_t donor = 0) const { return donors_[donor]->serves_rdma; }
   // Serves a connection to the first donor that was made by other means than its listener.
   void serve(std::unique_ptr<Stream> stream) { serve(std::move(stream), *donors_.front()); }
 
@@ -64,7 +71,12 @@ class DonorServer {
     Donor(const DonorConfig& config, donor::Reaper& reaper, TcpListener takes);
     donor::DonorState state;
     const NodeUrl address;
+    Result<void> listen_for_rdma(RdmaUse use);
+    // The next of either listener that waits; null if none does.
+    Result<std::unique_ptr<Stream>> next_connection() const;
     std::optional<TcpListener> listener;  // acceptor thread; until stopped
+    std::optional<RdmaListener> rdma;     // the same
+    bool serves_rdma = false;             // never changed after start
   };
 
   DonorServer(std::unique_ptr<donor::Reaper> reaper, Poller poller, WakeFlag wake);

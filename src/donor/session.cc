@@ -18,7 +18,8 @@ size_t missing_bytes(std::span<const std::byte> part) {
 
 }  // namespace
 
-Session::Session(DonorState& donor, ReplySink& replies) : donor_(donor), outbox_(replies), requests_(donor) {
+Session::Session(DonorState& donor, ReplySink& replies, MemoryExposer* exposer)
+    : donor_(donor), outbox_(replies), requests_(donor, exposer) {
   ++donor_.connections;
 }
 

@@ -21,8 +21,8 @@ namespace hecaton::donor {
 
 class Session {
  public:
-  // Both must outlive it.
-  Session(DonorState& donor, ReplySink& replies);
+  // All must outlive it. `exposer`: null if the peer cannot read memory by itself.
+  Session(DonorState& donor, ReplySink& replies, MemoryExposer* exposer = nullptr);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

@@ -1,7 +1,6 @@
 #include "donor/worker.h"
 
 #include <sched.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <new>
@@ -37,7 +36,7 @@ class StreamSink final : public ReplySink {
 
 struct Worker::Connection {
   Connection(DonorState& donor, std::unique_ptr<Stream> taken, size_t in_slot)
-      : stream(std::move(taken)), sink(*stream), session(donor, sink), slot(in_slot) {}
+      : stream(std::move(taken)), sink(*stream), session(donor, sink, stream->memory_exposer()), slot(in_slot) {}
 
   std::unique_ptr<Stream> stream;
   StreamSink sink;
@@ -198,7 +197,9 @@ void Worker::settle(Connection& connection) {
     begin_ending(connection);
     return;
   }
-  uint32_t interest = connection.session.wants_to_send() ? EPOLLOUT : EPOLLIN;
+  // The numbers of poll's events are epoll's too.
+  uint32_t interest =
+      connection.session.wants_to_send() ? static_cast<uint32_t>(connection.stream->send_events()) : EPOLLIN;
   if (interest != connection.interest) {
     if (!poller_.modify(connection.stream->fd(), interest, connection.slot + 1).ok()) {
       drop(connection);
@@ -211,7 +212,7 @@ void Worker::settle(Connection& connection) {
 
 void Worker::begin_ending(Connection& connection) {
   // With input unread, a plain close makes TCP reset the connection, and the peer may lose the reply that says why.
-  bool nobody_there = connection.session.peer_gone() || shutdown(connection.stream->fd(), SHUT_WR) != 0;
+  bool nobody_there = connection.session.peer_gone() || !connection.stream->finish_sending();
   if (nobody_there || !poller_.modify(connection.stream->fd(), EPOLLIN, connection.slot + 1).ok()) {
     drop(connection);
     return;

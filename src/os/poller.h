@@ -23,6 +23,8 @@ class Poller {
   void remove(int fd);
   // Waits up to timeout_ms (-1: for ever). Number of events; 0 if there are none by then, or at a signal.
   size_t wait(std::span<epoll_event> out, int timeout_ms);
+  // Ready while any of its descriptors is.
+  int fd() const { return fd_.get(); }
   size_t wait_ns(std::span<epoll_event> out, int64_t timeout_ns);
 
  private:

@@ -157,6 +157,7 @@ PagerStats Pager::stats() const {
   stats.threads = impl.threads.size();
   stats.shards = impl.stripes.shards();
   stats.connections = impl.pool->connections();
+  stats.rdma_read_pages = impl.pool->direct_pages();
   const LossReport loss = impl.loss.first();
   stats.lost_pages = loss.pages;
   for (size_t i = 0; i < impl.pool->donors(); ++i) {

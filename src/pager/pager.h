@@ -37,6 +37,7 @@ struct PagerConfig {
 struct PagerStats {
   uint64_t guest_ram_bytes, local_limit_bytes, resident_bytes, resident_peak_bytes, remote_bytes;
   uint64_t faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
+  uint64_t rdma_read_pages;  // without the donors' help; part of those that came back
   uint64_t prefetched_pages, prefetch_used_pages, prefetch_late_faults, prefetch_pauses;
   bool prefetch_paused;  // now, at some shard: what was fetched ahead went to waste
   uint64_t evicted_pages, written_back_pages, zero_pages, discarded_pages;

@@ -21,6 +21,7 @@ std::string stats_json(const PagerStats& stats, const std::string& mode, const s
   json["faults_protect"] = stats.faults_protect;
   json["faults_late"] = stats.faults_late;
   json["faults_stalled"] = stats.faults_stalled;
+  json["rdma_read_pages"] = stats.rdma_read_pages;
   json["prefetched_pages"] = stats.prefetched_pages;
   json["prefetch_used_pages"] = stats.prefetch_used_pages;
   json["prefetch_late_faults"] = stats.prefetch_late_faults;

@@ -43,6 +43,7 @@ Result<DonorClient> DonorClient::handshake(std::unique_ptr<Stream> stream, wire:
   wire::FrameHeader reply;
   auto body = HEC_TRY(client.exchange(wire::Operation::kHello, wire::encode(hello), by, &reply, detail));
   client.donor_ = HEC_TRY(wire::decode_hello_reply(body));
+  client.role_ = role;
   return client;
 }
 
@@ -51,6 +52,11 @@ Result<void> DonorClient::open_region(const wire::OpenRegion& open, Deadline by,
   HEC_TRY(exchange(wire::Operation::kOpenRegion, wire::encode(open), by, &reply, detail));
   if (reply.region == 0) return Error{ErrorCode::kProtocol, 0, "the donor opened the region without a handle"};
   region_ = reply.region;
+  DirectReader* reader = stream_->direct_reader();
+  const auto shape = DirectReads::shape_for(role_);
+  if (!reader || !shape) return {};
+  const uint64_t extents = std::min(extents_in(pages_in(open.reserve_bytes)), extents_in(pages_in(open.region_bytes)));
+  direct_ = HEC_TRY(DirectReads::create(*reader, *shape, extents));
   return {};
 }
 
@@ -92,7 +98,7 @@ Result<void> DonorClient::send_frame(wire::FrameHeader header, std::span<const i
     IoResult sent = stream_->send(std::span(at, pieces.data() + count));
     if (sent.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
     if (sent.kind == IoResult::Kind::kWouldBlock) {
-      pollfd waiting{stream_->fd(), POLLOUT, 0};
+      pollfd waiting{stream_->fd(), stream_->send_events(), 0};
       if (poll(&waiting, 1, by.remaining_ms()) == 0)
         return Error{ErrorCode::kTimeout, 0, "the donor takes no requests"};
       continue;
@@ -111,12 +117,27 @@ Result<void> DonorClient::send_frame(wire::FrameHeader header, std::span<const i
 }
 
 Result<void> DonorClient::send_read(uint64_t request_id, std::span<const PageNumber> pages) {
+  if (direct_ && direct_->try_read(request_id, pages)) {
+    if (direct_pages_) direct_pages_->fetch_add(pages.size(), std::memory_order_relaxed);  // a figure
+    ++unanswered_;
+    return {};
+  }
   std::byte* head = buffers_->request_head().data();
   wire::encode_read_request(pages, head);
   iovec piece{head, wire::read_request_bytes(pages.size())};
   ++unanswered_;
-  return send_frame({wire::Operation::kReadPages, wire::Status::kRequest, 0, region_, request_id},
-                    std::span(&piece, 1));
+  HEC_TRY(
+      send_frame({wire::Operation::kReadPages, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1)));
+  // After the read: who waits for the page need not wait for the mapping.
+  return direct_ && direct_->should_map(extent_of(pages.front())) ? ask_to_map(extent_of(pages.front()))
+                                                                  : Result<void>();
+}
+
+Result<void> DonorClient::ask_to_map(ExtentNumber extent) {
+  auto body = wire::encode_map_extent(extent);
+  iovec piece = piece_of(body);
+  ++unanswered_;
+  return send_frame({wire::Operation::kMapExtent, wire::Status::kRequest, 0, region_, kMapId}, std::span(&piece, 1));
 }
 
 Result<void> DonorClient::send_write(uint64_t request_id, std::span<const wire::PageEntry> entries,

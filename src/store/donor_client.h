@@ -1,9 +1,11 @@
 // One connection to one donor: handshake, requests out, replies in.
 //
 // Owned and used by one thread, and its buffers with it. Nothing is allocated after open_region(), except by the rare
-// requests and as LinkBuffers says. Replies come in the order of the requests.
+// requests and as LinkBuffers says. Over TCP replies come in the order of the requests; over RDMA, pages that were read
+// without the donor's help come when they come.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "store/direct_reads.h"
 #include "store/link_buffers.h"
 #include "transport/stream.h"
 #include "wire/frame.h"
@@ -29,6 +32,8 @@ class DonorClient {
   int fd() const { return stream_->fd(); }
   // It waits for no answer, and has no part of one.
   bool idle() const { return unanswered_ == 0 && !buffer_; }
+  // Pages that are read over RDMA without the donor's help are added to it.
+  void count_direct_pages_in(std::atomic<uint64_t>* counter) { direct_pages_ = counter; }
 
   // Requests; `request_id` comes back with the reply. They block only while the kernel takes no more bytes, at most
   // until a donor that does not read has been silent for too long (kTimeout).
@@ -51,8 +56,19 @@ class DonorClient {
   Result<bool> next_frame(wire::FrameHeader* header, std::span<const std::byte>* body);
   // Moves a partial frame to the front; without one, the buffer goes back to where it came from.
   void drop_consumed();
+  Result<void> ask_to_map(ExtentNumber extent);
+  // Hands a whole frame to `take`, unless it is this connection's own affair: true if it was handed over.
+  template <typename Take>
+  Result<bool> deliver(const wire::FrameHeader& header, std::span<const std::byte> body, Take& take);
+  template <typename Take>
+  Result<size_t> receive_direct(Take& take);
+
+  static constexpr uint64_t kMapId = UINT64_MAX - 1;
 
   std::unique_ptr<Stream> stream_;
+  wire::Role role_ = wire::Role::kControl;
+  std::unique_ptr<DirectReads> direct_;  // over RDMA; ends before the stream
+  std::atomic<uint64_t>* direct_pages_ = nullptr;
   LinkBuffers* buffers_;
   wire::HelloReply donor_;
   uint32_t region_ = 0;
@@ -67,8 +83,10 @@ Result<size_t> DonorClient::receive(Take&& take) {
   const size_t capacity = buffers_->buffer_bytes();
   for (;;) {
     if (!buffer_) buffer_ = buffers_->take();
+    // The stream first: it looks at what the device has done.
     IoResult got = stream_->receive({buffer_.get() + end_, capacity - end_});
     if (got.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
+    if (direct_) frames += HEC_TRY(receive_direct(take));
     if (got.kind == IoResult::Kind::kWouldBlock) {
       drop_consumed();
       return frames;
@@ -78,13 +96,35 @@ Result<size_t> DonorClient::receive(Take&& take) {
     wire::FrameHeader header;
     std::span<const std::byte> body;
     while (HEC_TRY(next_frame(&header, &body))) {
-      ++frames;
       if (unanswered_ > 0) --unanswered_;
-      HEC_TRY(take(header, body));
+      if (HEC_TRY(deliver(header, body, take))) ++frames;
     }
     drop_consumed();
     if (all_there) return frames;
   }
+}
+
+template <typename Take>
+Result<bool> DonorClient::deliver(const wire::FrameHeader& header, std::span<const std::byte> body, Take& take) {
+  if (direct_ && header.operation == wire::Operation::kMapExtent) {
+    HEC_TRY(direct_->on_map_reply(header.status, body));
+    return false;
+  }
+  HEC_TRY(take(header, body));
+  return true;
+}
+
+template <typename Take>
+Result<size_t> DonorClient::receive_direct(Take& take) {
+  size_t reads = 0;
+  while (std::optional<DirectReads::Done> done = direct_->next_done()) {
+    ++reads;
+    if (unanswered_ > 0) --unanswered_;
+    HEC_TRY(take(wire::FrameHeader{wire::Operation::kReadPages, wire::Status::kOk,
+                                   static_cast<uint32_t>(done->body.size()), region_, done->request_id},
+                 done->body));
+  }
+  return reads;
 }
 
 }  // namespace hecaton

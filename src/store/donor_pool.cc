@@ -6,14 +6,29 @@
 #include <tuple>
 
 #include "base/random.h"
+#include "transport/rdma.h"
 
 namespace hecaton {
 namespace {
 
+std::string no_rdma_advice() {
+  std::optional<RdmaProblem> problem = rdma_problem();
+  return fmt::format("{}; or name the donor without rdma://, to reach it over TCP",
+                     problem ? problem->remedy : "'rdma link' lists the devices, and 'ip address' their addresses");
+}
+
 std::string advice_for(const Error& error, const NodeUrl& url) {
   switch (error.code) {
+    case ErrorCode::kNotFound:
+      return no_rdma_advice();
     case ErrorCode::kUnavailable:
     case ErrorCode::kTimeout:
+      if (url.rdma) {
+        return fmt::format(
+            "is hecatond running there, on the address of an RDMA device? Start it with: hecatond --rdma on --size "
+            "SIZE --listen {} --insecure",
+            url.printable().substr(std::string_view("rdma://").size()));
+      }
       return fmt::format("is hecatond running there? Start it with: hecatond --size SIZE --listen {}", url.printable());
     case ErrorCode::kProtocol:
     case ErrorCode::kClosed:
@@ -84,11 +99,14 @@ Result<std::unique_ptr<DonorClient>> DonorPool::connect(const NodeUrl& url, wire
   std::string detail;
   auto attempt = [&]() -> Result<DonorClient> {
     const Deadline by = Deadline::after_ms(connect_ms_);
-    std::unique_ptr<Stream> stream = HEC_TRY(connect_tcp(url, by));
+    std::unique_ptr<Stream> stream = HEC_TRY(connect_to(url, by));
     return DonorClient::handshake(std::move(stream), role, instance_, buffers, by, &detail);
   };
   Result<DonorClient> client = attempt();
-  if (client.ok()) return std::make_unique<DonorClient>(std::move(client).value());
+  if (client.ok()) {
+    client->count_direct_pages_in(&direct_pages_);
+    return std::make_unique<DonorClient>(std::move(client).value());
+  }
   *problem = explain(url, client.error(), detail);
   return client.error();
 }

@@ -46,6 +46,8 @@ class DonorPool {
   size_t connections() const {
     return members_.size() * demand_buffers_.size() + prefetch_->open_links() + write_back_->open_links();
   }
+  // Pages that were read over RDMA without a donor's help. Any thread.
+  uint64_t direct_pages() const { return direct_pages_; }
 
  private:
   // The largest answer to a demand read or a write is far smaller; room for several saves system calls.
@@ -76,6 +78,7 @@ class DonorPool {
   std::vector<LinkBuffers> demand_buffers_;  // of each shard
   LinkBuffers prefetch_buffers_{wire::kHeaderBytes + wire::kMaxBodyBytes};
   LinkBuffers write_back_buffers_{kSmallFrames};
+  mutable std::atomic<uint64_t> direct_pages_{0};  // outlives the clients that count in it
   std::vector<Member> members_;
   std::unordered_map<uint64_t, size_t> by_instance_;  // members; while connecting
   std::unique_ptr<LinkSet> prefetch_, write_back_;

@@ -1,7 +1,6 @@
 #include "transport/stream.h"
 
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -9,6 +8,9 @@
 
 #include <cerrno>
 #include <string>
+
+#include "transport/rdma.h"
+#include "transport/resolve.h"
 
 namespace hecaton {
 namespace {
@@ -43,6 +45,7 @@ class FdStream final : public Stream {
     return outcome_of([&] { return sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL); });
   }
   int fd() const override { return fd_.get(); }
+  bool finish_sending() override { return shutdown(fd_.get(), SHUT_WR) == 0; }
   // Loopback handles a packet on the processor that sends it. Source: socket(7), SO_INCOMING_CPU.
   std::optional<unsigned> local_peer_processor() const override {
     int processor = -1;
@@ -65,23 +68,6 @@ class FdStream final : public Stream {
   OwnedFd fd_;
   const bool local_;
 };
-
-struct AddressList {
-  addrinfo* first = nullptr;
-  ~AddressList() {
-    if (first) freeaddrinfo(first);
-  }
-};
-
-Result<void> resolve(const NodeUrl& url, bool passive, AddressList* out) {
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
-  int status = getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &out->first);
-  if (status != 0) return Error{ErrorCode::kUnavailable, 0, "the host name is not known"};
-  return {};
-}
 
 bool wait_for(int fd, short events, Deadline by) {
   for (;;) {
@@ -135,9 +121,23 @@ NodeUrl bound_address(int fd, const NodeUrl& asked) {
 
 }  // namespace
 
-Result<std::unique_ptr<Stream>> connect_tcp(const NodeUrl& to, Deadline by) {
+Result<AddressList> resolve(const NodeUrl& url, bool passive) {
   AddressList addresses;
-  HEC_TRY(resolve(to, false, &addresses));
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
+  int status = getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &addresses.first);
+  if (status != 0) return Error{ErrorCode::kUnavailable, 0, "the host name is not known"};
+  return addresses;
+}
+
+Result<std::unique_ptr<Stream>> connect_to(const NodeUrl& url, Deadline by) {
+  return url.rdma ? connect_rdma(url, by) : connect_tcp(url, by);
+}
+
+Result<std::unique_ptr<Stream>> connect_tcp(const NodeUrl& to, Deadline by) {
+  AddressList addresses = HEC_TRY(resolve(to, false));
   Error last{ErrorCode::kUnavailable, 0, "the host has no address"};
   for (const addrinfo* address = addresses.first; address; address = address->ai_next) {
     Result<OwnedFd> fd = connect_one(*address, by);
@@ -155,8 +155,7 @@ Result<std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>>> in_process_p
 }
 
 Result<TcpListener> TcpListener::listen(const NodeUrl& at) {
-  AddressList addresses;
-  HEC_TRY(resolve(at, true, &addresses));
+  AddressList addresses = HEC_TRY(resolve(at, true));
   const addrinfo& address = *addresses.first;
   OwnedFd fd(socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, address.ai_protocol));
   if (!fd.valid()) return system_error("socket");
@@ -184,7 +183,7 @@ Result<void> send_all(Stream& stream, std::span<const std::byte> bytes, Deadline
     IoResult sent = stream.send(std::span(&piece, 1));
     if (sent.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the peer closed the connection"};
     if (sent.kind == IoResult::Kind::kBytes) bytes = bytes.subspan(sent.bytes);
-    if (sent.kind == IoResult::Kind::kWouldBlock && !wait_for(stream.fd(), POLLOUT, by)) {
+    if (sent.kind == IoResult::Kind::kWouldBlock && !wait_for(stream.fd(), stream.send_events(), by)) {
       return Error{ErrorCode::kTimeout, 0, "the peer takes no data"};
     }
   }

@@ -1,7 +1,8 @@
-// A byte stream between a pager and a donor: TCP, or in-process for tests. Non-blocking; poll fd() for readiness.
+// A byte stream between a pager and a donor: TCP, RDMA, or in-process for tests. Non-blocking; poll fd() for readiness.
 // One thread at a time; sending and receiving count as one.
 #pragma once
 
+#include <poll.h>
 #include <sys/uio.h>
 
 #include <cstddef>
@@ -13,6 +14,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "os/owned_fd.h"
+#include "transport/direct_memory.h"
 #include "wire/node_url.h"
 
 namespace hecaton {
@@ -29,9 +31,19 @@ class Stream {
   virtual IoResult receive(std::span<std::byte> into) = 0;
   virtual IoResult send(std::span<const iovec> pieces) = 0;
   virtual int fd() const = 0;
+  // What to poll fd() for when send() would block. For receive() it is POLLIN.
+  virtual short send_events() const { return POLLOUT; }
+  // Nothing more is sent; the peer learns it after what was sent. False: it is gone already.
+  virtual bool finish_sending() = 0;
+  // One-sided reads beside the stream, and the memory for them; null where there are none.
+  virtual DirectReader* direct_reader() { return nullptr; }
+  virtual MemoryExposer* memory_exposer() { return nullptr; }
   // If the peer is on this machine: the processor from which it sent last, as far as is known.
   virtual std::optional<unsigned> local_peer_processor() const { return std::nullopt; }
 };
+
+// Over TCP or RDMA, as the URL says: see connect_tcp() and connect_rdma().
+Result<std::unique_ptr<Stream>> connect_to(const NodeUrl& url, Deadline by);
 
 // Connects within the deadline. Error: kUnavailable (nobody listens, no route, unknown name), kTimeout.
 Result<std::unique_ptr<Stream>> connect_tcp(const NodeUrl& to, Deadline by);

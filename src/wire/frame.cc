@@ -12,7 +12,7 @@ Error malformed(const char* what) {
 }
 
 bool known(Operation operation) {
-  return operation >= Operation::kHello && operation <= Operation::kCloseRegion;
+  return operation >= Operation::kHello && operation <= Operation::kMapExtent;
 }
 
 bool known(Status status) {

@@ -49,6 +49,7 @@ enum class Operation : uint8_t {
   kDiscard = 5,
   kStat = 6,
   kCloseRegion = 7,
+  kMapExtent = 8,  // over RDMA: see rdma.h
 };
 
 enum class Status : uint16_t {

@@ -69,7 +69,9 @@ Result<NodeUrl> parse_address(std::string_view text, uint16_t lowest_port) {
 }  // namespace
 
 std::string NodeUrl::printable() const {
-  return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port) : fmt::format("[{}]:{}", host, port);
+  const char* scheme = rdma ? "rdma://" : "";
+  return host.find(':') == std::string::npos ? fmt::format("{}{}:{}", scheme, host, port)
+                                             : fmt::format("{}[{}]:{}", scheme, host, port);
 }
 
 bool NodeUrl::is_loopback() const {
@@ -81,11 +83,17 @@ bool NodeUrl::is_loopback() const {
 }
 
 Result<NodeUrl> parse_node_url(std::string_view text) {
-  constexpr std::string_view kScheme = "hecaton://";
-  if (text.find("://") != std::string_view::npos && !text.starts_with(kScheme)) {
-    return bad("the only scheme is hecaton://");
+  constexpr std::string_view kScheme = "hecaton://", kRdmaScheme = "rdma://";
+  const bool rdma = text.starts_with(kRdmaScheme);
+  if (text.find("://") != std::string_view::npos && !rdma && !text.starts_with(kScheme)) {
+    return bad("the only schemes are hecaton:// and rdma://");
   }
-  if (text.starts_with(kScheme)) text.remove_prefix(kScheme.size());
+  if (rdma) {
+    text.remove_prefix(kRdmaScheme.size());
+  } else if (text.starts_with(kScheme)) {
+    text.remove_prefix(kScheme.size());
+  }
+  if (text.find("://") != std::string_view::npos) return bad("one scheme is enough");
   if (text.ends_with('/')) text.remove_suffix(1);
   std::string token;
   if (size_t at = text.rfind('@'); at != std::string_view::npos) {
@@ -96,6 +104,7 @@ Result<NodeUrl> parse_node_url(std::string_view text) {
   }
   NodeUrl url = HEC_TRY(parse_address(text, 1));
   url.token = std::move(token);
+  url.rdma = rdma;
   return url;
 }
 

@@ -1,4 +1,4 @@
-// Where a donor is: [hecaton://][TOKEN@]HOST[:PORT], and files with one of these a line.
+// Where a donor is, [hecaton://|rdma://][TOKEN@]HOST[:PORT], and files with one of these a line.
 #pragma once
 
 #include <string>
@@ -15,8 +15,10 @@ struct NodeUrl {
   std::string token;  // empty: none
   std::string host;   // a name, an IPv4 address, or an IPv6 address without its brackets
   uint16_t port = kDefaultPort;
+  bool rdma = false;  // over RDMA, not TCP
 
-  // HOST:PORT as a person writes it, without the token: safe to print.
+  // As a person writes it, without the token: safe to print. HOST:PORT, or rdma://HOST:PORT.
+  // parse_node_url() takes it back.
   std::string printable() const;
   // The machine itself: 127.0.0.0/8, ::1, localhost.
   bool is_loopback() const;

@@ -19,10 +19,43 @@ TEST(NodeUrl, FillsInSchemePortAndToken) {
   EXPECT_EQ(v6.printable(), "[::1]:7");
 }
 
+TEST(NodeUrl, ChoosesRdmaByItsScheme) {
+  NodeUrl url = parse_node_url("rdma://t0ken@10.0.0.2").value();
+  EXPECT_TRUE(url.rdma);
+  EXPECT_EQ(url.host, "10.0.0.2");
+  EXPECT_EQ(url.port, 9999);
+  EXPECT_EQ(url.token, "t0ken");
+  EXPECT_EQ(url.printable(), "rdma://10.0.0.2:9999");
+  EXPECT_EQ(parse_node_url("rdma://[::1]:7").value().printable(), "rdma://[::1]:7");
+  EXPECT_TRUE(parse_node_url(url.printable()).value().rdma);
+  EXPECT_FALSE(parse_node_url("hecaton://10.0.0.2").value().rdma);
+  EXPECT_FALSE(parse_node_url("10.0.0.2").value().rdma);
+  EXPECT_FALSE(parse_listen_address("rdma://10.0.0.2:9999").ok());
+}
+
 TEST(NodeUrl, RefusesWhatIsNotOne) {
-  for (const char* bad :
-       {"", ":9999", "host:", "host:0", "host:65536", "host:12x", "http://host", "@host", "a b", "::1", "[::1",
-        "[::1]x", "[zz]:1", "300.1.1.1", "1.2.3", "host/path", "-host", "tok en@host"}) {
+  for (const char* bad : {"",
+                          ":9999",
+                          "host:",
+                          "host:0",
+                          "host:65536",
+                          "host:12x",
+                          "http://host",
+                          "@host",
+                          "a b",
+                          "::1",
+                          "[::1",
+                          "[::1]x",
+                          "[zz]:1",
+                          "300.1.1.1",
+                          "1.2.3",
+                          "host/path",
+                          "-host",
+                          "tok en@host",
+                          "rdma://",
+                          "rdma://hecaton://host",
+                          "RDMA://host",
+                          "rdma:host"}) {
     EXPECT_FALSE(parse_node_url(bad).ok()) << bad;
   }
 }

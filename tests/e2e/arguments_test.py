@@ -57,6 +57,13 @@ class ArgumentsTest(EndToEndTest):
         for option in ("--nodes", "--local", "--name", "--report", "--qemu"):
             self.assert_refused((*BASE, option, "", "--", *DISPLAY), option + " is empty")
 
+    def test_naming_an_rdma_donor_on_a_machine_without_a_device_tell_what_is_missing(self):
+        import os
+        if os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband"):
+            self.skipTest("this machine has an RDMA device")
+        self.assert_refused((*BASE, "--node", "rdma://127.0.0.1", "--", *DISPLAY),
+                            "rdma://127.0.0.1:9999.*no RDMA device.*modprobe rdma_rxe", (3,))
+
     def test_of_qemu_before_the_dashes_are_refused(self):
         self.assert_refused(("run", "-m", "64M", "-hda", "disk.qcow2"), "-hda.*after --")
 

@@ -190,6 +190,15 @@ TEST(Hecatond, APlaceWhereItCannotListenIsExplainedWithStatusThree) {
   EXPECT_THAT(foreign.err, HasSubstr("no address of this machine"));
 }
 
+TEST(Hecatond, RdmaThatIsAskedForOnALoopbackAddressIsExplainedWithStatusThree) {
+  // True with and without a device: no device has a loopback address.
+  Ended ended = run_hecatond({"--size", "1M", "--listen", "127.0.0.1:0", "--rdma", "on"});
+  EXPECT_EQ(ended.exit_status, 3);
+  EXPECT_THAT(ended.err, HasSubstr("RDMA"));
+  EXPECT_THAT(ended.err, HasSubstr("leave --rdma out"));
+  EXPECT_EQ(run_hecatond({"--size", "1M", "--listen", "127.0.0.1:0", "--rdma", "maybe"}).exit_status, 2);
+}
+
 TEST(Hecatond, HelpAndVersionGoToStandardOutput) {
   Ended help = run_hecatond({"--help"});
   EXPECT_EQ(help.exit_status, 0);

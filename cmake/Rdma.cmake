@@ -1,0 +1,16 @@
+# libibverbs and librdmacm, as Rdma::verbs and Rdma::cm.
+foreach(part verbs:infiniband/verbs.h:ibverbs cm:rdma/rdma_cma.h:rdmacm)
+  string(REPLACE ":" ";" part ${part})
+  list(GET part 0 name)
+  list(GET part 1 header)
+  list(GET part 2 library)
+  find_path(RDMA_${name}_INCLUDE ${header})
+  find_library(RDMA_${name}_LIBRARY ${library})
+  if(NOT RDMA_${name}_INCLUDE OR NOT RDMA_${name}_LIBRARY)
+    message(FATAL_ERROR "lib${library} is not installed: run scripts/setup, or apt install lib${library}-dev")
+  endif()
+  add_library(Rdma::${name} UNKNOWN IMPORTED)
+  set_target_properties(Rdma::${name} PROPERTIES IMPORTED_LOCATION ${RDMA_${name}_LIBRARY}
+                                                 INTERFACE_INCLUDE_DIRECTORIES ${RDMA_${name}_INCLUDE})
+  mark_as_advanced(RDMA_${name}_INCLUDE RDMA_${name}_LIBRARY)
+endforeach()
