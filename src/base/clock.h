@@ -17,6 +17,10 @@ class Deadline {
  public:
   static Deadline after_ms(int64_t ms) { return Deadline(monotonic_ns() + ms * 1'000'000); }
 
+  // For one that is yet to be set; reads no clock.
+  static Deadline never() { return Deadline(INT64_MAX); }
+  bool is_never() const { return at_ns_ == INT64_MAX; }
+
   bool passed() const { return monotonic_ns() >= at_ns_; }
   // For poll(2): 0 when passed, rounded up otherwise.
   int remaining_ms() const {

@@ -92,25 +92,30 @@ Result<void> DonorClient::send_frame(wire::FrameHeader header, std::span<const i
   std::array<std::byte, wire::kHeaderBytes> head;
   wire::encode_header(header, head.data());
   pieces[0] = piece_of(head);
-  left += head.size();
-  Deadline by = Deadline::after_ms(kSendPatienceMs);
-  for (iovec* at = pieces.data(); left > 0;) {
-    IoResult sent = stream_->send(std::span(at, pieces.data() + count));
+  return send_pieces(std::span(pieces.data(), count), left + head.size());
+}
+
+Result<void> DonorClient::send_pieces(std::span<iovec> pieces, size_t bytes) {
+  // Patience is for silence, not for slowness: it begins anew with each progress.
+  Deadline by = Deadline::never();
+  for (size_t at = 0; bytes > 0;) {
+    IoResult sent = stream_->send(pieces.subspan(at));
     if (sent.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
     if (sent.kind == IoResult::Kind::kWouldBlock) {
+      if (by.is_never()) by = Deadline::after_ms(kSendPatienceMs);
       pollfd waiting{stream_->fd(), stream_->send_events(), 0};
       if (poll(&waiting, 1, by.remaining_ms()) == 0)
         return Error{ErrorCode::kTimeout, 0, "the donor takes no requests"};
       continue;
     }
-    by = Deadline::after_ms(kSendPatienceMs);  // patience is for silence, not for slowness
-    left -= sent.bytes;
+    by = Deadline::never();
+    bytes -= sent.bytes;
     for (size_t done = sent.bytes; done > 0;) {
-      size_t step = std::min(done, at->iov_len);
-      at->iov_base = static_cast<std::byte*>(at->iov_base) + step;
-      at->iov_len -= step;
+      size_t step = std::min(done, pieces[at].iov_len);
+      pieces[at].iov_base = static_cast<std::byte*>(pieces[at].iov_base) + step;
+      pieces[at].iov_len -= step;
       done -= step;
-      if (at->iov_len == 0) ++at;
+      if (pieces[at].iov_len == 0) ++at;
     }
   }
   return {};
@@ -122,12 +127,16 @@ Result<void> DonorClient::send_read(uint64_t request_id, std::span<const PageNum
     ++unanswered_;
     return {};
   }
-  std::byte* head = buffers_->request_head().data();
-  wire::encode_read_request(pages, head);
-  iovec piece{head, wire::read_request_bytes(pages.size())};
+  // Header and body as one piece: that is the cheapest for the kernel to take.
+  std::byte* frame = buffers_->request_head().data();
+  const size_t body_bytes = wire::read_request_bytes(pages.size());
+  wire::encode_header(
+      {wire::Operation::kReadPages, wire::Status::kRequest, static_cast<uint32_t>(body_bytes), region_, request_id},
+      frame);
+  wire::encode_read_request(pages, frame + wire::kHeaderBytes);
+  iovec piece{frame, wire::kHeaderBytes + body_bytes};
   ++unanswered_;
-  HEC_TRY(
-      send_frame({wire::Operation::kReadPages, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1)));
+  HEC_TRY(send_pieces(std::span(&piece, 1), piece.iov_len));
   // After the read: who waits for the page need not wait for the mapping.
   return direct_ && direct_->should_map(extent_of(pages.front())) ? ask_to_map(extent_of(pages.front()))
                                                                   : Result<void>();

@@ -50,6 +50,7 @@ class DonorClient {
  private:
   DonorClient(std::unique_ptr<Stream> stream, LinkBuffers& buffers) : stream_(std::move(stream)), buffers_(&buffers) {}
   Result<void> send_frame(wire::FrameHeader header, std::span<const iovec> body);
+  Result<void> send_pieces(std::span<iovec> pieces, size_t bytes);  // uses the pieces up
   Result<std::vector<std::byte>> exchange(wire::Operation operation, std::span<const std::byte> body, Deadline by,
                                           wire::FrameHeader* reply, std::string* detail);
   // A whole frame at the front of the buffer, or null.

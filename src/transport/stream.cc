@@ -39,10 +39,13 @@ class FdStream final : public Stream {
     return outcome_of([&] { return recv(fd_.get(), into.data(), into.size(), MSG_DONTWAIT); });
   }
   IoResult send(std::span<const iovec> pieces) override {
+    if (pieces.size() == 1) {  // a demand read: the plain call is the shorter one
+      return outcome_of([&] { return ::send(fd_.get(), pieces[0].iov_base, pieces[0].iov_len, kSendFlags); });
+    }
     msghdr message{};
     message.msg_iov = const_cast<iovec*>(pieces.data());
     message.msg_iovlen = pieces.size();
-    return outcome_of([&] { return sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL); });
+    return outcome_of([&] { return sendmsg(fd_.get(), &message, kSendFlags); });
   }
   int fd() const override { return fd_.get(); }
   bool finish_sending() override { return shutdown(fd_.get(), SHUT_WR) == 0; }
@@ -55,6 +58,7 @@ class FdStream final : public Stream {
   }
 
  private:
+  static constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
   template <typename Call>
   IoResult outcome_of(Call call) {
     for (;;) {
