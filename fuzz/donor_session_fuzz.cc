@@ -58,11 +58,11 @@ void check_reply(const wire::FrameHeader& header, std::span<const std::byte> bod
   HEC_CHECK(header.status != wire::Status::kRequest);
   if (header.status != wire::Status::kOk || header.operation != wire::Operation::kReadPages) return;
   wire::PageSetView set = wire::PageSetView::decode(body).value();
-  size_t present = 0;
-  for (size_t i = 0; i < set.size(); ++i) {
-    wire::PageEntry entry = set.entry(i);
+  wire::PageSetCursor pages(set);
+  while (auto page = pages.next()) {
+    const wire::PageEntry& entry = page->entry;
     if (entry.state != wire::PageState::kPresent) continue;
-    HEC_CHECK(wire::page_checksum(set.present_bytes(present++), entry.page, entry.version) == entry.checksum);
+    HEC_CHECK(wire::page_checksum(page->stored, entry.page, entry.version) == entry.checksum);
   }
 }
 
@@ -153,19 +153,24 @@ Bytes frame(wire::Operation operation, uint32_t region, const Bytes& body) {
   return bytes;
 }
 
-// Gives a write body room for its pages and the checksums that they have.
+// Gives a write body room for its pages, lengths that are possible, and the checksums that the pages have.
 void repair_write(Bytes& body) {
   if (body.size() < 8) return;
   uint32_t pages = std::min<uint32_t>(std::to_integer<uint32_t>(body[0]), 16);
   std::vector<wire::PageEntry> entries(pages);
   body.resize(wire::page_set_head_bytes(pages) + pages * kPageBytes);
+  const std::byte* bytes = body.data() + wire::page_set_head_bytes(pages);
   for (uint32_t i = 0; i < pages; ++i) {
     const std::byte* entry = body.data() + wire::page_set_head_bytes(i);
     std::memcpy(&entries[i].page.value, entry, 8);
     std::memcpy(&entries[i].version, entry + 16, 4);
-    const std::byte* bytes = body.data() + wire::page_set_head_bytes(pages) + i * kPageBytes;
-    entries[i].checksum = wire::page_checksum(bytes, entries[i].page, entries[i].version);
+    uint16_t& stored = entries[i].stored_bytes;
+    std::memcpy(&stored, entry + 22, 2);
+    if (stored == 0 || stored > kPageBytes) stored = kPageBytes;
+    entries[i].checksum = wire::page_checksum({bytes, stored}, entries[i].page, entries[i].version);
+    bytes += stored;
   }
+  body.resize(static_cast<size_t>(bytes - body.data()));
   wire::encode_page_set_head(entries, body.data());
 }
 
@@ -182,7 +187,7 @@ Bytes next_message(Input& input, uint8_t command) {
 std::unique_ptr<Peer> greeted_peer(DonorState& donor, size_t which) {
   auto peer = std::make_unique<Peer>(donor);
   if (which == 3) return peer;  // this one must find out itself
-  wire::Hello hello{1, 1, wire::Role::kDemand, which == 2 ? 8u : 7u, "fuzz"};
+  wire::Hello hello{wire::kProtocolVersion, wire::kProtocolVersion, wire::Role::kDemand, which == 2 ? 8u : 7u, "fuzz"};
   peer->say(frame(wire::Operation::kHello, 0, encode(hello)), SIZE_MAX);
   if (which == 2) return peer;  // a stranger
   wire::OpenRegion open{kRegionBytes, 16 * kPageBytes, {}, "vm"};

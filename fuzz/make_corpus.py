@@ -5,6 +5,7 @@ import struct
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 PAGE = 4096
+VERSION = 2
 HELLO, OPEN, READ, WRITE, DISCARD, STAT, CLOSE, MAP = range(1, 9)
 
 
@@ -13,15 +14,15 @@ def text(value):
 
 
 def header(operation=HELLO, status=1, body_bytes=0, region=0):
-    return struct.pack("<IBBHIIQ", 0x4E434548, 1, operation, status, body_bytes, region, 1)
+    return struct.pack("<IBBHIIQ", 0x4E434548, VERSION, operation, status, body_bytes, region, 1)
 
 
 def hello():
-    return struct.pack("<HHIQ", 1, 1, 1, 7) + text(b"0.1.0")
+    return struct.pack("<HHIQ", VERSION, VERSION, 1, 7) + text(b"0.1.0")
 
 
 def hello_reply():
-    return struct.pack("<HHIQQQ", 1, 0, 0, 9, 1 << 30, 1 << 29) + text(b"hecatond 0.1.0")
+    return struct.pack("<HHIQQQ", VERSION, 0, 0, 9, 1 << 30, 1 << 29) + text(b"hecatond 0.1.0")
 
 
 def open_region(name=b"vm", size=4 << 20, reserve=1 << 16):
@@ -33,12 +34,14 @@ def page_list(*pages):
 
 
 def page_set(*entries, with_bytes=True):
-    """entries: (page, version, state: 1 present, 2 absent)"""
+    """entries: (page, version, state: 1 present, 2 absent[, stored bytes])"""
     head = struct.pack("<II", len(entries), 0)
-    for page, version, state in entries:
-        head += struct.pack("<QQII", page, 0, version, state)
-    present = sum(state == 1 for _, _, state in entries) if with_bytes else 0
-    return head + bytes(range(256)) * 16 * present
+    stored_bytes = 0
+    for page, version, state, *length in entries:
+        stored = length[0] if length else PAGE if state == 1 else 0
+        head += struct.pack("<QQIHH", page, 0, version, state, stored)
+        stored_bytes += stored
+    return head + (bytes(range(256)) * (stored_bytes // 256 + 1))[:stored_bytes if with_bytes else 0]
 
 
 def discard(*runs):
@@ -61,6 +64,8 @@ def session_seeds():
     read = command(READ, page_list(0, 1, 2), peer=1)
     yield "write_read", write + read
     yield "slow_reader", write + command(READ, page_list(0, 1, 2), peer=1, room=2) + write + read + read
+    short = command(WRITE, page_set((1, 2, 1, 100), (2, 2, 1), (3, 2, 1, 1), with_bytes=False))
+    yield "short", short + read + write + read
     yield "discard", write + command(DISCARD, discard((0, 2), (2, 1))) + read
     yield "full", b"".join(command(WRITE, page_set(*[(16 * i + j, 1, 1) for j in range(9)], with_bytes=False))
                            for i in range(3))
@@ -87,7 +92,7 @@ def seeds():
     yield from (("page_list", name, data) for name, data in {
         "empty": page_list(), "three": page_list(1, 2, 1 << 40)}.items())
     yield from (("page_set", name, data) for name, data in {
-        "empty": page_set(), "mixed": page_set((7, 1, 1), (8, 0, 2))}.items())
+        "empty": page_set(), "mixed": page_set((7, 1, 1), (8, 0, 2)), "short": page_set((7, 1, 1, 100), (8, 1, 1), (9, 0, 2))}.items())
     yield from (("discard", name, data) for name, data in {
         "empty": discard(), "two": discard((0, 5), (1 << 30, 1))}.items())
     yield "text", "refusal", b"region 'vm' needs 7 MiB, but this donor lends 16 MiB"

@@ -12,13 +12,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!set.ok()) return 0;
   HEC_CHECK(set->size() <= wire::kMaxPagesPerFrame && set->present() <= set->size());
   std::vector<wire::PageEntry> entries;
-  size_t present = 0;
-  for (size_t i = 0; i < set->size(); ++i) {
-    entries.push_back(set->entry(i));
-    if (entries.back().state != wire::PageState::kPresent) continue;
-    (void)wire::page_checksum(set->present_bytes(present++), entries.back().page, entries.back().version);
+  size_t present = 0, stored = 0;
+  wire::PageSetCursor pages(*set);
+  while (auto page = pages.next()) {
+    entries.push_back(page->entry);
+    HEC_CHECK(page->stored.size() == page->entry.stored_bytes && page->stored.size() <= kPageBytes);
+    stored += page->stored.size();
+    if (page->entry.state != wire::PageState::kPresent) continue;
+    ++present;
+    (void)wire::page_checksum(page->stored, page->entry.page, page->entry.version);
   }
-  HEC_CHECK(present == set->present());
+  HEC_CHECK(entries.size() == set->size() && present == set->present());
+  HEC_CHECK(wire::page_set_head_bytes(entries.size()) + stored == body.size());
   std::vector<std::byte> head(wire::page_set_head_bytes(entries.size()));
   wire::encode_page_set_head(entries, head.data());
   fuzz::check_same(body.first(head.size()).subspan(8), std::span(head).subspan(8));

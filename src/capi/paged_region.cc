@@ -70,6 +70,7 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config,
   pager.region_bytes = bytes;
   pager.local_bytes = std::min(config.local_bytes, std::max(bytes, PagerConfig::kMinimumLocalBytes));
   pager.prefetch_pages = config.prefetch_pages;
+  pager.compression = config.compression;
   pager.nodes = config.nodes;
   pager.insecure = config.insecure;
   pager.shards = config.shards > 0 ? config.shards : auto_shards(std::thread::hardware_concurrency());

@@ -23,6 +23,7 @@ struct PagedRegionConfig {
   bool insecure = false;          // nodes beyond this machine, unencrypted: the user has said that it may be so
   uint64_t prefetch_pages = 256;  // 0: off
   unsigned shards = 0;            // fault threads; 0: as many as suit this machine
+  Compression compression = Compression::kAuto;
   std::function<void(const LossReport&)> on_loss;  // default: say it and abort
 };
 

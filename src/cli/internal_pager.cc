@@ -67,6 +67,7 @@ PagerConfig config_from(const nlohmann::json& json, Reporter& reporter) {
   config.local_bytes = json.at("local_bytes");
   config.prefetch_pages = json.at("prefetch_pages");
   config.prefetch_adaptive = json.at("prefetch_adaptive");
+  config.compression = json.at("compress") == "off" ? Compression::kOff : Compression::kAuto;
   config.insecure = json.at("insecure");
   config.shards = json.at("shards");
   for (const std::string node : json.at("nodes")) {

@@ -67,6 +67,9 @@ void describe(CLI::App& app, RawOptions& raw, RunOptions& options) {
   app.add_option("--shards", raw.shards,
                  "threads that serve page faults (1 to 16); auto: one for every four processors, at most 8")
       ->type_name("auto|N");
+  app.add_option("--compress", options.compress,
+                 "auto: pages travel compressed where measurements say that it pays; off: never")
+      ->check(CLI::IsMember({"auto", "off"}));
   app.add_option("--qemu", options.qemu, "the QEMU to start")->type_name("PATH");
   app.add_option("--giantvm-qemu", options.giantvm_qemu, "GiantVM's own QEMU, for mode kernel")->type_name("PATH");
   app.add_option("--report", options.report_file, "write the run's figures there, as JSON, at the end")

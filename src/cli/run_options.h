@@ -20,6 +20,7 @@ struct RunOptions {
   uint64_t prefetch_pages = 256;
   bool prefetch_adaptive = true;
   unsigned shards = 1;  // 1 to 16
+  std::string compress = "auto";
   std::string qemu = "qemu-system-x86_64";
   std::string giantvm_qemu;
   std::string report_file;

@@ -148,6 +148,7 @@ bool Supervisor::start_pager() {
                            {"local_bytes", options_.local_bytes},
                            {"prefetch_pages", options_.prefetch_pages},
                            {"prefetch_adaptive", options_.prefetch_adaptive},
+                           {"compress", options_.compress},
                            {"insecure", options_.insecure},
                            {"shards", options_.shards},
                            {"nodes", nodes_}};

@@ -21,7 +21,8 @@ inline Bytes frame(wire::Operation operation, std::span<const std::byte> body, u
 }
 
 inline Bytes hello_frame(uint64_t client_instance = 7, wire::Role role = wire::Role::kDemand) {
-  return frame(wire::Operation::kHello, encode(wire::Hello{1, 1, role, client_instance, "a test"}));
+  return frame(wire::Operation::kHello,
+               encode(wire::Hello{wire::kProtocolVersion, wire::kProtocolVersion, role, client_instance, "a test"}));
 }
 
 inline wire::OpenRegion region_named(std::string name, uint64_t bytes, uint64_t reserve, uint8_t secret = 1) {
@@ -55,7 +56,7 @@ inline Bytes write_body(std::span<const PageNumber> pages, uint32_t version) {
   std::vector<wire::PageEntry> entries;
   for (PageNumber page : pages) {
     Bytes content = content_of(page, version);
-    entries.push_back({page, wire::page_checksum(content.data(), page, version), version, wire::PageState::kPresent});
+    entries.push_back({page, wire::page_checksum(content, page, version), version, wire::PageState::kPresent});
     body.insert(body.end(), content.begin(), content.end());
   }
   wire::encode_page_set_head(entries, body.data());
@@ -108,13 +109,13 @@ inline std::vector<Reply> take_replies(Bytes& bytes) {
 inline bool holds_true_pages(const Reply& reply) {
   Result<wire::PageSetView> set = wire::PageSetView::decode(reply.body);
   if (!set.ok()) return false;
-  size_t present = 0;
-  for (size_t i = 0; i < set->size(); ++i) {
-    wire::PageEntry entry = set->entry(i);
+  wire::PageSetCursor pages(*set);
+  while (auto page = pages.next()) {
+    const wire::PageEntry& entry = page->entry;
     if (entry.state == wire::PageState::kAbsent) continue;
-    const std::byte* bytes = set->present_bytes(present++);
-    if (wire::page_checksum(bytes, entry.page, entry.version) != entry.checksum) return false;
-    if (std::memcmp(bytes, content_of(entry.page, entry.version).data(), kPageBytes) != 0) return false;
+    if (wire::page_checksum(page->stored, entry.page, entry.version) != entry.checksum) return false;
+    if (page->stored.size() != kPageBytes) return false;
+    if (std::memcmp(page->stored.data(), content_of(entry.page, entry.version).data(), kPageBytes) != 0) return false;
   }
   return true;
 }

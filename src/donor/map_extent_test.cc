@@ -77,7 +77,7 @@ TEST_F(MapExtentTest, TellsTheKeysOfPagesAndRecordsAtTheirPlaceInTheRegion) {
             0);
   wire::PageRecord record;
   std::memcpy(&record, records.memory.data() + wire::record_address(page) - records.address, sizeof record);
-  EXPECT_EQ(record.present, 1u);
+  EXPECT_EQ(record.stored_bytes, kPageBytes);
   EXPECT_EQ(record.version, 5u);
 }
 

@@ -52,8 +52,8 @@ Region::View::~View() {
 
 wire::PageEntry Region::View::entry(PageNumber page) const {
   const Record& record = region_.record(page);
-  if (record.present == 0) return {.page = page, .checksum = 0, .version = 0, .state = wire::PageState::kAbsent};
-  return {.page = page, .checksum = record.checksum, .version = record.version, .state = wire::PageState::kPresent};
+  if (record.stored_bytes == 0) return {page, 0, 0, wire::PageState::kAbsent, 0};
+  return {page, record.checksum, record.version, wire::PageState::kPresent, static_cast<uint16_t>(record.stored_bytes)};
 }
 
 const std::byte* Region::View::bytes(PageNumber page) const {
@@ -90,13 +90,13 @@ bool Region::claim(uint64_t pages) {
 
 void Region::store_one(const PageWrite& write) {
   Record& kept = record(write.entry.page);
-  if (kept.present == 0) {
+  if (kept.stored_bytes == 0) {
     // Relaxed: the stripe's lock orders it; the readers that hold no lock only want a hint.
     present_in(extent_of(write.entry.page)).fetch_add(1, std::memory_order_relaxed);
     ++present_in_group_of(write.entry.page);
   }
-  std::memcpy(place(write.entry.page), write.bytes, kPageBytes);
-  kept = {.checksum = write.entry.checksum, .version = write.entry.version, .present = 1};
+  std::memcpy(place(write.entry.page), write.bytes, write.entry.stored_bytes);
+  kept = {.checksum = write.entry.checksum, .version = write.entry.version, .stored_bytes = write.entry.stored_bytes};
 }
 
 bool Region::store(std::span<const PageWrite> pages) {
@@ -105,7 +105,7 @@ bool Region::store(std::span<const PageWrite> pages) {
   for_each_stripe(stripes.bits(), [&](size_t i) { stripes_[i].lock(); });
   // Counted before anything is taken: a refused write leaves every old version in place, and touches no memory.
   auto fresh = std::count_if(pages.begin(), pages.end(), [&](const PageWrite& write) {
-    return record(write.entry.page).present == 0 && pins_of(extent_of(write.entry.page)) == 0;
+    return record(write.entry.page).stored_bytes == 0 && pins_of(extent_of(write.entry.page)) == 0;
   });
   bool fits = claim(static_cast<uint64_t>(fresh));
   if (fits) {
@@ -127,7 +127,7 @@ void Region::discard_within(ExtentNumber extent, PageRun run) {
   uint16_t gone = 0;
   for (PageNumber page = run.first; page < run.end(); ++page) {
     Record& kept = record(page);
-    if (kept.present == 0) continue;  // not written to: that would take memory for records of nothing
+    if (kept.stored_bytes == 0) continue;  // not written to: that would take memory for records of nothing
     kept = {};
     ++gone;
   }
@@ -169,7 +169,7 @@ void Region::unpin(ExtentNumber extent) {
   const uint64_t present = present_in(extent).load(std::memory_order_relaxed);
   for (PageNumber page = all.first; page < all.end(); ++page) {
     PageRun absent{page, 0};
-    for (; page < all.end() && record(page).present == 0; ++page) ++absent.count;
+    for (; page < all.end() && record(page).stored_bytes == 0; ++page) ++absent.count;
     if (absent.count > 0) give_back(place(absent.first), absent.count * kPageBytes);
   }
   if (present == 0) give_back_empty_records(extent);

@@ -37,7 +37,7 @@ class StripeSet {
 
 struct PageWrite {
   wire::PageEntry entry;
-  const std::byte* bytes;  // kPageBytes of them, any alignment
+  const std::byte* bytes;  // entry.stored_bytes of them, any alignment
 };
 
 class Region {
@@ -65,7 +65,7 @@ class Region {
 
     // `page` must be of the region and of the stripes.
     wire::PageEntry entry(PageNumber page) const;
-    const std::byte* bytes(PageNumber page) const;  // of a present page
+    const std::byte* bytes(PageNumber page) const;  // of a present page: as many as its entry says
 
    private:
     const Region& region_;

@@ -28,7 +28,7 @@ struct Source {
 
 Source page_source(PageNumber page, uint32_t version) {
   Source source{content_of(page, version), {}};
-  uint64_t sum = wire::page_checksum(source.bytes.data(), page, version);
+  uint64_t sum = wire::page_checksum(source.bytes, page, version);
   source.write = {{page, sum, version, PageState::kPresent}, source.bytes.data()};
   return source;
 }
@@ -234,7 +234,8 @@ TEST(Region, ParallelWritersReadersAndDiscardersNeverTearAPage) {
       for (PageNumber page : pages) {
         wire::PageEntry entry = view.entry(page);
         if (entry.state == PageState::kAbsent) continue;
-        if (wire::page_checksum(view.bytes(page), page, entry.version) != entry.checksum) torn = true;
+        if (wire::page_checksum({view.bytes(page), entry.stored_bytes}, page, entry.version) != entry.checksum)
+          torn = true;
       }
     }
   };
@@ -250,8 +251,7 @@ TEST(Region, ParallelWritersReadersAndDiscardersNeverTearAPage) {
 }
 
 PageWrite write_of(const Bytes& content, PageNumber page, uint32_t version) {
-  return {{page, wire::page_checksum(content.data(), page, version), version, wire::PageState::kPresent},
-          content.data()};
+  return {{page, wire::page_checksum(content, page, version), version, wire::PageState::kPresent}, content.data()};
 }
 
 bool is_in_memory(const std::byte* page) {
@@ -270,16 +270,16 @@ TEST(RegionPin, KeepsBytesAndRecordsInPlaceThroughADiscard) {
   auto pin = region->pin(ExtentNumber(1));
   ASSERT_TRUE(pin);
   auto* records = reinterpret_cast<const wire::PageRecord*>(pin->records().data());
-  EXPECT_EQ(records[3].present, 1u);
+  EXPECT_EQ(records[3].stored_bytes, kPageBytes);
   EXPECT_EQ(records[3].version, 1u);
   EXPECT_EQ(records[3].checksum, write.entry.checksum);
   EXPECT_EQ(std::memcmp(pin->bytes().data() + 3 * kPageBytes, content.data(), kPageBytes), 0);
   PageRun run{page, 1};
   region->discard(std::span(&run, 1));
-  EXPECT_EQ(records[3].present, 0u);
+  EXPECT_EQ(records[3].stored_bytes, 0u);
   EXPECT_TRUE(is_in_memory(pin->bytes().data() + 3 * kPageBytes));
   ASSERT_TRUE(region->store(std::span(&write, 1)));
-  EXPECT_EQ(records[3].present, 1u);
+  EXPECT_EQ(records[3].stored_bytes, kPageBytes);
 }
 
 TEST(RegionPin, CountsTheWholeExtentAndGivesBackWhatIsNotThereAtItsEnd) {

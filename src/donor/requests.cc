@@ -63,12 +63,12 @@ class ReadReply {
   void add(const wire::PageEntry& entry, const std::byte* bytes) {
     wire::encode_page_set_entry(entry, count_++, head_.data() + wire::kHeaderBytes);
     if (entry.state != wire::PageState::kPresent) return;
-    page_bytes_ += kPageBytes;
+    page_bytes_ += entry.stored_bytes;
     iovec& last = pieces_[used_ - 1];
     if (used_ > 1 && static_cast<std::byte*>(last.iov_base) + last.iov_len == bytes) {
-      last.iov_len += kPageBytes;
+      last.iov_len += entry.stored_bytes;
     } else {
-      pieces_[used_++] = piece(bytes, kPageBytes);
+      pieces_[used_++] = piece(bytes, entry.stored_bytes);
     }
   }
 
@@ -255,11 +255,11 @@ Requests::Outcome Requests::write(const FrameHeader& header, std::span<const std
   std::array<PageWrite, wire::kMaxPagesPerFrame> good;
   std::array<PageNumber, wire::kMaxPagesPerFrame> rejected;
   size_t goods = 0, rejects = 0;
-  for (size_t i = 0; i < set->size(); ++i) {
-    wire::PageEntry entry = set->entry(i);
-    const std::byte* bytes = set->present_bytes(i);
-    if (wire::page_checksum(bytes, entry.page, entry.version) == entry.checksum) {
-      good[goods++] = {entry, bytes};
+  wire::PageSetCursor pages(*set);
+  while (auto page = pages.next()) {
+    const wire::PageEntry& entry = page->entry;
+    if (wire::page_checksum(page->stored, entry.page, entry.version) == entry.checksum) {
+      good[goods++] = {entry, page->stored.data()};
     } else {
       rejected[rejects++] = entry.page;
     }

@@ -55,10 +55,12 @@ TEST_F(SessionTest, AnythingBeforeHelloIsRefusedAndEndsTheConnection) {
 
 TEST_F(SessionTest, AHostOfAnotherProtocolVersionIsToldBothVersions) {
   FakePeer peer(donor);
-  Reply reply = peer.ask(frame(Operation::kHello, encode(wire::Hello{2, 3, wire::Role::kDemand, 1, "9.9"})));
+  constexpr uint16_t kOurs = wire::kProtocolVersion, kOldest = kOurs + 1, kNewest = kOurs + 2;
+  Reply reply =
+      peer.ask(frame(Operation::kHello, encode(wire::Hello{kOldest, kNewest, wire::Role::kDemand, 1, "9.9"})));
   EXPECT_EQ(reply.status(), Status::kVersion);
-  EXPECT_THAT(reply.text(), HasSubstr("version 1"));
-  EXPECT_THAT(reply.text(), HasSubstr("2 to 3"));
+  EXPECT_THAT(reply.text(), HasSubstr("version " + std::to_string(kOurs)));
+  EXPECT_THAT(reply.text(), HasSubstr(std::to_string(kOldest) + " to " + std::to_string(kNewest)));
   EXPECT_TRUE(peer.session.over());
 }
 
@@ -109,6 +111,33 @@ TEST_F(SessionTest, PagesWrittenAreReadBackWithTheirVersions) {
   EXPECT_EQ(set.entry(0).version, 3u);
   EXPECT_EQ(set.entry(1).state, wire::PageState::kAbsent);
   EXPECT_TRUE(holds_true_pages(read));
+}
+
+// What a host compressed comes back as it was sent; a page may be whole, then short, then whole again.
+TEST_F(SessionTest, PagesComeBackWithTheLengthsTheyWereSentWith) {
+  auto peer = opened_peer();
+  uint32_t version = 0;
+  for (auto lengths : {std::array<uint16_t, 3>{100, kPageBytes, 1}, {kPageBytes, 3000, kPageBytes}}) {
+    ++version;
+    Bytes body(wire::page_set_head_bytes(lengths.size())), stored;
+    std::vector<wire::PageEntry> entries;
+    for (uint64_t i = 0; i < lengths.size(); ++i) {
+      Bytes content = content_of(PageNumber(i), version);
+      content.resize(lengths[i]);
+      entries.push_back({PageNumber(i), wire::page_checksum(content, PageNumber(i), version), version,
+                         wire::PageState::kPresent, lengths[i]});
+      stored = stored + content;
+    }
+    wire::encode_page_set_head(entries, body.data());
+    Reply written = peer->ask(frame(Operation::kWritePages, body + stored, 1));
+    ASSERT_EQ(written.status(), Status::kOk) << written.text();
+    Reply read = peer->ask(read_frame(1, pages_from(0, 4)));
+    ASSERT_EQ(read.status(), Status::kOk);
+    wire::PageSetView set = wire::PageSetView::decode(read.body).value();
+    EXPECT_EQ(set.present(), 3u);
+    EXPECT_TRUE(std::equal(stored.begin(), stored.end(), set.stored(0).data()));
+    for (size_t i = 0; i < lengths.size(); ++i) EXPECT_EQ(set.entry(i).stored_bytes, lengths[i]);
+  }
 }
 
 TEST_F(SessionTest, APageWithAWrongChecksumIsNamedAndItsOldVersionStays) {

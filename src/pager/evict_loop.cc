@@ -29,7 +29,7 @@ Result<std::unique_ptr<EvictLoop>> EvictLoop::create(LoopContext context) {
 EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
     : context_(context),
       watch_(context.pool.donors()),
-      evictor_(context.state, *this),
+      evictor_(context.state, *this, context.compression),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
       spin_(kSpinNs) {}

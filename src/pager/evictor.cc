@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/clock.h"
+
 namespace hecaton {
 namespace {
 
@@ -18,8 +20,12 @@ constexpr uint64_t kCalmPages = 16, kCalmSpan = 64;
 
 }  // namespace
 
-Evictor::Evictor(PagerState& state, EvictionBackend& backend)
-    : state_(state), backend_(backend), policy_(state.table, state.budget.limit()), batches_(kDepth) {
+Evictor::Evictor(PagerState& state, EvictionBackend& backend, Compression compression)
+    : state_(state),
+      backend_(backend),
+      policy_(state.table, state.budget.limit()),
+      packer_(state, compression),
+      batches_(kDepth) {
   entries_.reserve(EvictionPolicy::kMaxRun);
   pieces_.reserve(EvictionPolicy::kMaxRun);
   runs_.reserve(EvictionPolicy::kMaxRun);
@@ -56,6 +62,13 @@ void Evictor::make_ready(const Batch& batch) {
 
 Evictor::Started Evictor::start() {
   if (in_flight_ == kDepth || !due()) return Started::kNotDue;
+  meter_.work_begins(monotonic_ns());
+  const Started started = start_run();
+  meter_.work_ends(monotonic_ns());
+  return started;
+}
+
+Evictor::Started Evictor::start_run() {
   uint64_t index = 0;
   while (batches_[index].used) ++index;
   Batch& batch = batches_[index];
@@ -128,6 +141,7 @@ void Evictor::give_up(Batch& batch) {
 bool Evictor::send(Batch& batch, uint64_t index) {
   entries_.clear();
   pieces_.clear();
+  batch.packed = packer_.begin(batch.pages);
   for (uint64_t i = 0; i < batch.run.count; ++i) {
     Item& item = batch.items[i];
     if (!item.mine || !item.leave.dirty) continue;
@@ -136,20 +150,31 @@ bool Evictor::send(Batch& batch, uint64_t index) {
     item.zero = is_zero_page(bytes);
     if (item.zero) continue;
     state_.table.mark_held(page);
-    uint64_t sum = wire::page_checksum(bytes, page, item.leave.version);
-    entries_.push_back({page, sum, item.leave.version, wire::PageState::kPresent});
-    std::byte* after =
-        pieces_.empty() ? nullptr : static_cast<std::byte*>(pieces_.back().iov_base) + pieces_.back().iov_len;
-    if (after == bytes) {
-      pieces_.back().iov_len += kPageBytes;
-    } else {
-      pieces_.push_back({bytes, kPageBytes});
-    }
+    const std::span<const std::byte> stored = packer_.pack(bytes);
+    const uint64_t sum = wire::page_checksum(stored, page, item.leave.version);
+    entries_.push_back(
+        {page, sum, item.leave.version, wire::PageState::kPresent, static_cast<uint16_t>(stored.size())});
+    add_piece(stored);
   }
   if (entries_.empty()) return false;
+  batch.sent_pages = entries_.size();
+  const int64_t now = monotonic_ns();
+  meter_.work_ends(now);
+  batch.sent_at = meter_.at(now);
   // If the donor is lost, nothing is committed: the pages stay Leaving, in place, and can still be taken back.
   backend_.send_write(index, extent_of(batch.run.first), entries_, pieces_);
+  meter_.work_begins(monotonic_ns());
   return true;
+}
+
+void Evictor::add_piece(std::span<const std::byte> stored) {
+  const std::byte* after =
+      pieces_.empty() ? nullptr : static_cast<const std::byte*>(pieces_.back().iov_base) + pieces_.back().iov_len;
+  if (after == stored.data()) {
+    pieces_.back().iov_len += stored.size();
+  } else {
+    pieces_.push_back({const_cast<std::byte*>(stored.data()), stored.size()});
+  }
 }
 
 Result<void> Evictor::on_write_reply(uint64_t index, wire::Status status, std::span<const std::byte> body) {
@@ -157,9 +182,10 @@ Result<void> Evictor::on_write_reply(uint64_t index, wire::Status status, std::s
     return Error{ErrorCode::kProtocol, 0, "the donor acknowledged a write that was not sent"};
   }
   Batch& batch = batches_[index];
+  const int64_t busy_ns = meter_.answered(batch.sent_at, monotonic_ns());
   if (status != wire::Status::kOk) {
     for (Item& item : batch.items) item.rejected = item.leave.dirty;
-    complete(batch);
+    settle(batch);
     return Error{status == wire::Status::kFull ? ErrorCode::kFull : ErrorCode::kProtocol, 0, wire::name_of(status)};
   }
   wire::PageListView rejected = HEC_TRY(wire::decode_write_reply(body));
@@ -171,8 +197,15 @@ Result<void> Evictor::on_write_reply(uint64_t index, wire::Status status, std::s
     batch.items[page - batch.run.first].rejected = true;
     state_.counters.rejected_writes.add();
   }
-  complete(batch);
+  packer_.acknowledged(batch.packed, batch.sent_pages, busy_ns);
+  settle(batch);
   return {};
+}
+
+void Evictor::settle(Batch& batch) {
+  meter_.work_begins(monotonic_ns());
+  complete(batch);
+  meter_.work_ends(monotonic_ns());
 }
 
 void Evictor::complete(Batch& batch) {

@@ -2,7 +2,8 @@
 //
 //   1  Leaving        in the table, and busy until 2 is done
 //   2  protect        from here on a write raises an event, and takes the page back (clean pages are protected already)
-//   3  send           dirty pages, straight from the pager's view; clean ones and pages of zeros skip this
+//   3  send           dirty pages, straight from the pager's view, or compressed (PagePacker); clean ones and pages of
+//                     zeros skip this
 //   4  acknowledged   the donor has that very version, checksum verified
 //   5  Remote + busy  in the table, if nobody took the page back meanwhile (pages of zeros: Absent)
 //   6  punch          the memory is free; then not busy any more, counted out of the budget, waiters woken
@@ -25,7 +26,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "pager/page_packer.h"
 #include "pager/pager_state.h"
+#include "pager/pipe_meter.h"
 #include "residency/eviction_policy.h"
 #include "wire/frame.h"
 
@@ -47,7 +50,7 @@ class EvictionBackend {
 
 class Evictor {
  public:
-  Evictor(PagerState& state, EvictionBackend& backend);
+  Evictor(PagerState& state, EvictionBackend& backend, Compression compression);
 
   // Starts a run if one is due. What stopped it, if nothing was started:
   enum class Started : uint8_t { kYes, kNotDue, kAllBusy, kTryAgain };
@@ -81,8 +84,13 @@ class Evictor {
     uint64_t candidates = 0;  // those that could leave, as they are now or once they are written back
     Purpose purpose = Purpose::kEvict;
     bool used = false;
+    // Of what was sent:
+    uint64_t sent_pages = 0;
+    bool packed = false;
+    int64_t sent_at = 0;  // on the meter's clock
   };
 
+  Started start_run();
   bool eviction_wanted() const;
   bool cleaning_wanted() const;
   PageRun next_run(Purpose purpose);
@@ -91,6 +99,8 @@ class Evictor {
   bool protect_pages(Batch& batch);
   void give_up(Batch& batch);
   bool send(Batch& batch, uint64_t index);
+  void add_piece(std::span<const std::byte> stored);
+  void settle(Batch& batch);
   void complete(Batch& batch);
   bool commit(Purpose purpose, const Item& item, PageNumber page);
   void free_committed(Batch& batch);
@@ -102,6 +112,8 @@ class Evictor {
   PagerState& state_;
   EvictionBackend& backend_;
   EvictionPolicy policy_;
+  PagePacker packer_;
+  PipeMeter meter_;
   std::vector<Batch> batches_;
   uint64_t next_discards_ = 0;  // extent to go on with; 0: begin anew
   size_t in_flight_ = 0;

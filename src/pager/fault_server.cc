@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "store/page_codec.h"
 
 namespace hecaton {
 
@@ -192,7 +193,8 @@ Result<void> FaultServer::on_read_reply(uint64_t slot_number, wire::Status statu
     return {};
   }
   wire::PageSetView pages = HEC_TRY(wire::PageSetView::decode(body));
-  if (const char* defect = defect_of(slot, pages)) {
+  const std::byte* bytes = nullptr;
+  if (const char* defect = defect_of(slot, pages, &bytes)) {
     // The bytes may have been damaged on the way; what the donor holds may still be good.
     if (slot.attempts++ < kMaxAttempts) {
       state_.counters.refetched.add();
@@ -205,21 +207,26 @@ Result<void> FaultServer::on_read_reply(uint64_t slot_number, wire::Status statu
   if (discard_waits(slot.fault.page)) {
     drop_discarded(index);
   } else {
-    install(slot, index, pages.present_bytes(0));
+    install(slot, index, bytes);
   }
   return {};
 }
 
-// Null if the answer is the page that the table promises, in its version, intact.
-const char* FaultServer::defect_of(const Slot& slot, const wire::PageSetView& pages) const {
+// Null if the answer is the page that the table promises, in its version, intact: then `bytes` are the page.
+const char* FaultServer::defect_of(const Slot& slot, const wire::PageSetView& pages, const std::byte** bytes) {
   if (pages.size() != 1 || pages.entry(0).page != slot.fault.page) return "the donor answered with another page";
   wire::PageEntry entry = pages.entry(0);
   if (entry.state != wire::PageState::kPresent) return "the donor no longer has a page that it acknowledged";
   uint32_t version = state_.table.get(slot.fault.page).version;
   if (entry.version != version) return "the donor has only an older version of a page";
-  if (wire::page_checksum(pages.present_bytes(0), slot.fault.page, version) != entry.checksum) {
+  const std::span<const std::byte> stored = pages.stored(0);
+  if (wire::page_checksum(stored, slot.fault.page, version) != entry.checksum) {
     return "a page came back from the donor with a wrong checksum";
   }
+  *bytes = stored.data();
+  if (stored.size() == kPageBytes) return nullptr;
+  if (!decompress_page(stored, unpacked_)) return "a page came back from the donor that cannot be decompressed";
+  *bytes = unpacked_.data();
   return nullptr;
 }
 

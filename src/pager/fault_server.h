@@ -84,7 +84,7 @@ class FaultServer {
   void fetch_ahead();
   void install(Slot& slot, uint32_t index, const std::byte* bytes);
   bool replace_foreign_page(const Fault& fault, const std::byte* bytes);
-  const char* defect_of(const Slot& slot, const wire::PageSetView& pages) const;
+  const char* defect_of(const Slot& slot, const wire::PageSetView& pages, const std::byte** bytes);
   void finish(const Fault& fault, int64_t now_ns);
   Outcome refuse(const Fault& fault);
   void defer(const Fault& fault, Outcome outcome);
@@ -100,6 +100,7 @@ class FaultServer {
   FaultBackend& backend_;
   const unsigned shard_;
   std::array<Slot, kSlots> slots_;
+  alignas(64) std::array<std::byte, kPageBytes> unpacked_;  // the page of a compressed answer
   std::vector<uint32_t> free_slots_;
   std::vector<Fault> deferred_;
   std::vector<Fault> retrying_;

@@ -32,6 +32,7 @@ struct LoopContext {
   DonorPool& pool;
   LossLatch& loss;
   std::atomic<bool>& stop;
+  Compression compression;
 
   bool ended() const { return stop.load() || loss.happened(); }
   void donor_lost(size_t donor, const Error& error) { loss.report(loss_of_donor(state, pool, donor, error)); }

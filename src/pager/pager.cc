@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "pager/loops.h"
@@ -28,6 +29,13 @@ std::thread start_thread(const char* name, std::function<void()> body) {
 Prefetcher::Limits prefetch_limits(const PagerConfig& config, const PagerState& state) {
   const uint64_t window = std::min(config.prefetch_pages, state.budget.reserve());
   return {state.table.pages(), window, config.prefetch_adaptive, state.budget.limit() / (8 * state.stripes.shards())};
+}
+
+// A donor on this machine is reached without a wire: compressing could only trade processor for processor.
+Compression compression_for(const PagerConfig& config) {
+  const bool all_here =
+      std::all_of(config.nodes.begin(), config.nodes.end(), [](const NodeUrl& url) { return url.is_loopback(); });
+  return config.compression == Compression::kAuto && all_here ? Compression::kOff : config.compression;
 }
 
 }  // namespace
@@ -106,7 +114,7 @@ Result<void> Pager::attach(std::vector<Userfaultfd> uffds, RemoteAddress base, U
                                                   features.continue_wp());
   impl.state =
       std::make_unique<PagerState>(impl.words(), impl.config.local_bytes / kPageBytes, *impl.memory, impl.stripes);
-  LoopContext context{*impl.state, *impl.pool, impl.loss, impl.stop};
+  LoopContext context{*impl.state, *impl.pool, impl.loss, impl.stop, compression_for(impl.config)};
   impl.evict = HEC_TRY(EvictLoop::create(context));
   impl.prefetch = HEC_TRY(PrefetchLoop::create(context));
   Prefetcher prefetcher(prefetch_limits(impl.config, *impl.state));
@@ -185,6 +193,9 @@ PagerStats Pager::stats() const {
   stats.evicted_pages = counters.evicted.value();
   stats.written_back_pages = counters.written_back.value();
   stats.zero_pages = counters.zeroed.value();
+  stats.compressed_pages = counters.compressed.value();
+  stats.wire_bytes_written = counters.wire_bytes_written.value();
+  stats.compressing = impl.config.compression == Compression::kOn || impl.state->compressing.load();
   stats.discarded_pages = counters.discarded.value();
   stats.taken_back_pages = counters.taken_back.value();
   stats.refetched_pages = counters.refetched.value();

@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "pager/pager_state.h"
+#include "store/compression_choice.h"
 #include "store/donor_pool.h"
 
 namespace hecaton {
@@ -25,6 +26,7 @@ struct PagerConfig {
   uint64_t local_bytes = 0;       // how much of it may be resident; at least kMinimumLocalBytes
   uint64_t prefetch_pages = 256;  // the largest window; 0: off
   bool prefetch_adaptive = true;
+  Compression compression = Compression::kAuto;
   std::vector<NodeUrl> nodes;
   bool insecure = false;
   unsigned shards = 1;                             // fault threads; fewer if the region is small: see Stripes
@@ -41,6 +43,8 @@ struct PagerStats {
   uint64_t prefetched_pages, prefetch_used_pages, prefetch_late_faults, prefetch_pauses;
   bool prefetch_paused;  // now, at some shard: what was fetched ahead went to waste
   uint64_t evicted_pages, written_back_pages, zero_pages, discarded_pages;
+  uint64_t compressed_pages, wire_bytes_written;  // of what was written back; headers not counted
+  bool compressing;                               // now
   uint64_t taken_back_pages, refetched_pages, lost_pages;
   uint64_t fault_us_p50, fault_us_p90, fault_us_p99, fault_us_max;
   double table_bytes_per_page;

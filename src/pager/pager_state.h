@@ -36,6 +36,8 @@ struct FaultTrace {
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
   Counter taken_back, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
+  // Of the pages that were sent to donors: those that went compressed, and the bytes that stood for all of them.
+  Counter compressed, wire_bytes_written;
   // Pages fetched ahead; those of them that a stream's reader came by; faults that found their page still on its way;
   // how often prefetching paused because too much of it went to waste.
   Counter prefetched, prefetch_used, prefetch_late, prefetch_pauses;
@@ -72,6 +74,7 @@ class PagerState {
   // wakes all of them. One that is woken in vain has raised it again by then.
   std::atomic<bool> fault_stalled{false};
   std::atomic<uint32_t> prefetch_paused{0};  // at so many shards
+  std::atomic<bool> compressing{false};      // pages that leave now
   // Faults that were left to whoever is fetching their page, so far. A fault thread raises it and then looks at the
   // page once more; the fetching thread reads it before the page becomes Fetching, and again after the page is settled.
   // Both orders are sequentially consistent, so if the count has not changed no fault was left to it: one that comes

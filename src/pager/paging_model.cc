@@ -5,12 +5,24 @@
 #include <algorithm>
 #include <cstring>
 
+#include "store/page_codec.h"
+
 namespace hecaton {
 namespace {
 
 constexpr size_t kMaxOldEvents = 64;
 // Of preemptions within preemptions.
 constexpr int kMaxDepth = 2;
+
+// Whether what a donor stores is this page.
+bool stands_for(std::span<const std::byte> stored, const std::byte* page) {
+  std::array<std::byte, kPageBytes> unpacked;
+  if (stored.size() < kPageBytes) {
+    if (!decompress_page(stored, unpacked)) return false;
+    stored = unpacked;
+  }
+  return std::memcmp(stored.data(), page, kPageBytes) == 0;
+}
 
 }  // namespace
 
@@ -23,7 +35,7 @@ PagingModel::PagingModel(const Options& options)
       forgiven_(options.pages),
       words_(options.pages),
       state_(words_, options.budget, *this, Stripes(options.shards, options.stripe_pages)),
-      evictor_(state_, *this),
+      evictor_(state_, *this, options.compression),
       prefetcher_(state_, *this),
       processors_(options.processors) {
   const Prefetcher prefetcher(
@@ -227,7 +239,7 @@ void PagingModel::check_punch(PageNumber page) {
   if (status.state != PageState::kRemote) return breach("a hole is punched before the table says Remote", page);
   auto stored = donor_.find(page.value);
   if (stored == donor_.end() || stored->second.version != status.version ||
-      std::memcmp(stored->second.bytes.data(), raw(page), kPageBytes) != 0) {
+      !stands_for(stored->second.bytes, raw(page))) {
     breach("a hole is punched while the donor does not have these bytes", page);
   }
 }

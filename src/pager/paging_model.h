@@ -29,6 +29,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
     size_t processors = 4;
     bool protected_map = true;  // false: a kernel before 6.4
     bool discards = true;
+    Compression compression = Compression::kOff;
     double damage = 0;  // share of demand replies and written pages that are damaged on the way
     unsigned shards = 1;
     uint64_t stripe_pages = 32;  // a power of two
@@ -65,6 +66,7 @@ class PagingModel final : public GuestMemory, public FaultBackend, public Evicti
   Result<void> punch(PageRun run) override;
   bool is_hole(PageNumber page) override { return !kernel_[page.value].present; }
   std::byte* bytes(PageNumber page) override {
+    if (in_evictor_) preempt();          // the guest may write to a page while others of its batch are read
     kernel_[page.value].present = true;  // an access through the pager's view makes a page where there is none
     return raw(page);
   }

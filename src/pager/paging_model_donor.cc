@@ -25,19 +25,19 @@ void PagingModel::take_writes(std::span<const wire::PageEntry> entries, std::spa
   size_t piece = 0, offset = 0;
   for (const wire::PageEntry& entry : entries) {
     const auto* source = static_cast<const std::byte*>(pages[piece].iov_base) + offset;
-    offset += kPageBytes;
+    offset += entry.stored_bytes;
     if (offset == pages[piece].iov_len) {
       ++piece;
       offset = 0;
     }
     const bool damaged = options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000;
-    if (damaged || wire::page_checksum(source, entry.page, entry.version) != entry.checksum) {
+    if (damaged || wire::page_checksum({source, entry.stored_bytes}, entry.page, entry.version) != entry.checksum) {
       reply->rejected.push_back(entry.page);
       continue;
     }
     StoredPage& stored = donor_[entry.page.value];
     if (stored.version != 0) donor_before_[entry.page.value] = stored;
-    stored = {entry.version, entry.checksum, {source, source + kPageBytes}};
+    stored = {entry.version, entry.checksum, {source, source + entry.stored_bytes}};
   }
 }
 
@@ -56,7 +56,8 @@ std::vector<std::byte> PagingModel::answer(const std::vector<PageNumber>& pages)
       entries.push_back({page, 0, 0, wire::PageState::kAbsent});
       continue;
     }
-    entries.push_back({page, stored->second.checksum, stored->second.version, wire::PageState::kPresent});
+    entries.push_back({page, stored->second.checksum, stored->second.version, wire::PageState::kPresent,
+                       static_cast<uint16_t>(stored->second.bytes.size())});
     data.insert(data.end(), stored->second.bytes.begin(), stored->second.bytes.end());
   }
   std::vector<std::byte> body(wire::page_set_head_bytes(entries.size()));

@@ -32,6 +32,7 @@ void run_seeds(PagingModel::Options options, int seeds, int steps) {
     ASSERT_FALSE(model.lost()) << model.loss();
     ASSERT_GT(model.state().counters.evicted.value(), 0u) << "the test must evict to be worth anything";
     ASSERT_GT(model.accesses(), 100u);
+    ASSERT_EQ(model.state().counters.compressed.value() > 0, options.compression == Compression::kOn);
   }
 }
 
@@ -46,6 +47,12 @@ TEST(PagingModel, TheSameOnAKernelThatCannotMapProtected) {
 
 TEST(PagingModel, TheSameWithTheSmallestBudget) {
   run_seeds({.pages = 300, .budget = Budget::kMinimumPages, .processors = 8}, 15, 20'000);
+}
+
+// Pages are torn while they are compressed, too: the guest runs between the protection and the sending.
+TEST(PagingModel, TheSameWithCompressedPages) {
+  run_seeds({.compression = Compression::kOn}, 20, 20'000);
+  run_seeds({.pages = 90, .budget = 64, .processors = 6, .compression = Compression::kOn}, 20, 20'000);
 }
 
 // Few pages, so that everybody meets on the same ones.

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "store/page_codec.h"
+
 namespace hecaton {
 
 PrefetchWorker::PrefetchWorker(PagerState& state, PrefetchBackend& backend)
-    : state_(state), backend_(backend), requests_(kRequests) {
+    : state_(state), backend_(backend), requests_(kRequests), unpacked_(new std::byte[kMaxRequestPages * kPageBytes]) {
   for (Request& request : requests_) request.pages.reserve(kMaxRequestPages);
 }
 
@@ -85,19 +87,36 @@ Result<void> PrefetchWorker::on_read_reply(uint64_t number, wire::Status status,
   return {};
 }
 
-bool PrefetchWorker::intact(const wire::PageSetView& answer, size_t i, PageNumber page) const {
-  if (answer.present() != answer.size() || i >= answer.size()) return false;
-  wire::PageEntry entry = answer.entry(i);
-  return entry.page == page && entry.version == state_.table.get(page).version &&
-         entry.checksum == wire::page_checksum(answer.present_bytes(i), page, entry.version);
+bool PrefetchWorker::intact(const wire::PageSetCursor::Page& answer, PageNumber page) const {
+  const wire::PageEntry& entry = answer.entry;
+  return entry.state == wire::PageState::kPresent && entry.page == page &&
+         entry.version == state_.table.get(page).version &&
+         entry.checksum == wire::page_checksum(answer.stored, page, entry.version);
+}
+
+// The `i`-th page of an answer that has compressed ones, at its place among the others, so that neighbours still go in
+// one call. Null: it is no page.
+const std::byte* PrefetchWorker::unpack(std::span<const std::byte> stored, size_t i) {
+  std::span<std::byte, kPageBytes> page(unpacked_.get() + i * kPageBytes, kPageBytes);
+  if (stored.size() == kPageBytes) {
+    std::memcpy(page.data(), stored.data(), kPageBytes);
+  } else if (!decompress_page(stored, page)) {
+    return nullptr;
+  }
+  return page.data();
 }
 
 void PrefetchWorker::install(const Request& request, const wire::PageSetView& answer) {
   PageRun run;
   const std::byte* run_bytes = nullptr;
+  const bool packed = answer.any_packed();
+  wire::PageSetCursor answers(answer);
   for (size_t i = 0; i < request.pages.size(); ++i) {
     const PageNumber page = request.pages[i];
-    const bool good = intact(answer, i, page);
+    const auto got = answers.next();
+    const std::byte* bytes = nullptr;
+    if (got && intact(*got, page)) bytes = packed ? unpack(got->stored, i) : got->stored.data();
+    const bool good = bytes != nullptr;
     const bool joins = good && page != request.trigger && run.count > 0 && run.end() == page;
     if (!joins && run.count > 0) {
       install_run(request, run, run_bytes);
@@ -106,12 +125,12 @@ void PrefetchWorker::install(const Request& request, const wire::PageSetView& an
     if (!good) {
       give_back(page);
     } else if (page == request.trigger) {
-      install_unmapped(page, answer.present_bytes(i), true);
+      install_unmapped(page, bytes, true);
     } else if (joins) {
       ++run.count;
     } else {
       run = PageRun{page, 1};
-      run_bytes = answer.present_bytes(i);
+      run_bytes = bytes;
     }
   }
   if (run.count > 0) install_run(request, run, run_bytes);

@@ -8,6 +8,7 @@
 // then asks anew, and judges.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "pager/pager_state.h"
@@ -58,15 +59,17 @@ class PrefetchWorker {
   void install(const Request& request, const wire::PageSetView& answer);
   void install_run(const Request& request, PageRun run, const std::byte* bytes);
   void install_unmapped(PageNumber page, const std::byte* bytes, bool trigger);
-  bool intact(const wire::PageSetView& answer, size_t i, PageNumber page) const;
+  bool intact(const wire::PageSetCursor::Page& answer, PageNumber page) const;
+  const std::byte* unpack(std::span<const std::byte> stored, size_t i);
 
   PagerState& state_;
   PrefetchBackend& backend_;
   std::vector<Request> requests_;
-  PrefetchWindow window_;      // being asked for
-  uint64_t next_ = 0;          // of its pages
-  bool trigger_due_ = false;   // no page of it was made the trigger yet
-  bool budget_short_ = false;  // that is what the window waits for
+  std::unique_ptr<std::byte[]> unpacked_;  // the pages of an answer, if any of it is compressed
+  PrefetchWindow window_;                  // being asked for
+  uint64_t next_ = 0;                      // of its pages
+  bool trigger_due_ = false;               // no page of it was made the trigger yet
+  bool budget_short_ = false;              // that is what the window waits for
   size_t in_flight_ = 0;
 };
 

@@ -30,6 +30,9 @@ std::string stats_json(const PagerStats& stats, const std::string& mode, const s
   json["evicted_pages"] = stats.evicted_pages;
   json["written_back_pages"] = stats.written_back_pages;
   json["zero_pages"] = stats.zero_pages;
+  json["compression"] = stats.compressing ? "on" : "off";
+  json["compressed_pages"] = stats.compressed_pages;
+  json["wire_bytes_written"] = stats.wire_bytes_written;
   json["discarded_pages"] = stats.discarded_pages;
   json["taken_back_pages"] = stats.taken_back_pages;
   json["refetched_pages"] = stats.refetched_pages;

@@ -144,24 +144,26 @@ std::optional<DirectReads::Done> DirectReads::next_done() {
 std::span<const std::byte> DirectReads::make_body(uint32_t index) {
   const Slot& slot = slots_[index];
   entries_.clear();
-  size_t present = 0;
+  std::byte* const bytes = pages_of(index);
+  size_t stored = 0;
   for (size_t i = 0; i < slot.pages.size(); ++i) {
     const PageNumber page = slot.pages[i];
     wire::PageRecord record;
     std::memcpy(&record, records_of(index) + (page - slot.pages.front()) * sizeof record, sizeof record);
-    if (record.present != 1) {
+    if (record.stored_bytes == 0 || record.stored_bytes > kPageBytes) {
       entries_.push_back({page, 0, 0, wire::PageState::kAbsent});
       continue;
     }
-    entries_.push_back({page, record.checksum, record.version, wire::PageState::kPresent});
-    // The bytes of absent pages have no place in a body.
-    if (present < i) std::memcpy(pages_of(index) + present * kPageBytes, pages_of(index) + i * kPageBytes, kPageBytes);
-    ++present;
+    entries_.push_back(
+        {page, record.checksum, record.version, wire::PageState::kPresent, static_cast<uint16_t>(record.stored_bytes)});
+    // A body has no gaps: neither absent pages nor what a slot has beyond the stored bytes.
+    if (stored < i * kPageBytes) std::memmove(bytes + stored, bytes + i * kPageBytes, record.stored_bytes);
+    stored += record.stored_bytes;
   }
   const size_t head = wire::page_set_head_bytes(entries_.size());
-  std::byte* body = pages_of(index) - head;
+  std::byte* body = bytes - head;
   wire::encode_page_set_head(entries_, body);
-  return {body, head + present * kPageBytes};
+  return {body, head + stored};
 }
 
 }  // namespace hecaton

@@ -37,10 +37,11 @@ class FakeDevice final : public DirectReader {
       done_.push_back(waiting_.front().tag);
     }
   }
-  void put(PageNumber page, uint32_t version) {
+  void put(PageNumber page, uint32_t version, uint32_t stored_bytes = kPageBytes) {
     Page& kept = pages_[page.value];
     kept.bytes.assign(kPageBytes, static_cast<std::byte>(page.value * 7 + version));
-    kept.record = {wire::page_checksum(kept.bytes.data(), page, version), version, 1};
+    kept.record = {wire::page_checksum(std::span(kept.bytes).first(stored_bytes), page, version), version,
+                   stored_bytes};
   }
 
   bool full = false;
@@ -126,7 +127,7 @@ TEST_F(DirectReadsTest, TheBodyIsThatOfADonorsReply) {
     wire::PageEntry entry = set.entry(i);
     EXPECT_EQ(entry.page.value, (std::array{3u, 4u, 5u, 9u})[i]);
     EXPECT_EQ(entry.version, entry.page.value);
-    EXPECT_EQ(entry.checksum, wire::page_checksum(set.present_bytes(i), entry.page, entry.version));
+    EXPECT_EQ(entry.checksum, wire::page_checksum(set.stored(i), entry.page, entry.version));
   }
   EXPECT_FALSE(direct->next_done());
 }
@@ -144,7 +145,28 @@ TEST_F(DirectReadsTest, APageThatTheDonorHasNotIsAbsentAndMovesNoOther) {
   ASSERT_EQ(set.size(), 3u);
   ASSERT_EQ(set.present(), 2u);
   EXPECT_EQ(set.entry(1).state, wire::PageState::kAbsent);
-  EXPECT_EQ(set.entry(2).checksum, wire::page_checksum(set.present_bytes(1), PageNumber(5), 2));
+  EXPECT_EQ(set.entry(2).checksum, wire::page_checksum(set.stored(2), PageNumber(5), 2));
+}
+
+// The device brings whole slots; a body has only the bytes that stand for a page.
+TEST_F(DirectReadsTest, ACompressedPageComesWithItsStoredBytesAndMovesNoOther) {
+  auto direct = reads();
+  map(*direct, 0);
+  device.put(PageNumber(3), 1, 900);
+  device.put(PageNumber(4), 2);
+  device.put(PageNumber(6), 3, 1);
+  ASSERT_TRUE(direct->try_read(1, pages({3, 4, 5, 6})));
+  device.work();
+  auto done = direct->next_done();
+  ASSERT_TRUE(done);
+  wire::PageSetView set = wire::PageSetView::decode(done->body).value();
+  ASSERT_EQ(set.present(), 3u);
+  EXPECT_EQ(set.stored(0).size(), 900u);
+  EXPECT_EQ(set.stored(3).size(), 1u);
+  for (size_t i : {0u, 1u, 3u}) {
+    const wire::PageEntry entry = set.entry(i);
+    EXPECT_EQ(entry.checksum, wire::page_checksum(set.stored(i), entry.page, entry.version)) << i;
+  }
 }
 
 TEST_F(DirectReadsTest, WhatItCannotDoIsLeftToTheDonor) {

@@ -40,7 +40,7 @@ class DonorPoolTest : public testing::Test {
   static void send_write(DonorPool& pool, uint64_t extent) {
     const PageNumber page = first_of(extent);
     std::vector<std::byte> bytes = bytes_of(page);
-    const wire::PageEntry entry{page, wire::page_checksum(bytes.data(), page, 1), 1, wire::PageState::kPresent};
+    const wire::PageEntry entry{page, wire::page_checksum(bytes, page, 1), 1, wire::PageState::kPresent};
     const iovec piece{bytes.data(), bytes.size()};
     Link& link = pool.write_back(pool.placement().place(ExtentNumber(extent)));
     ASSERT_TRUE(link.send_write(extent, std::span(&entry, 1), std::span(&piece, 1)).ok());
@@ -94,7 +94,7 @@ TEST_F(DonorPoolTest, ABigPoolOpensConnectionsWhenTheyAreUsedAndNeverTooMany) {
     auto answer = wire::PageSetView::decode(body);
     ASSERT_TRUE(answer.ok());
     ASSERT_EQ(answer->present(), 1u);
-    EXPECT_EQ(std::memcmp(answer->present_bytes(0), bytes_of(page).data(), kPageBytes), 0);
+    EXPECT_EQ(std::memcmp(answer->stored(0).data(), bytes_of(page).data(), kPageBytes), 0);
   }
   EXPECT_EQ(pool->connections(), kDonors + 2 + 2);
 }

@@ -1,6 +1,7 @@
 #include "wire/frame.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "wire/codec.h"
 
@@ -202,7 +203,8 @@ void encode_page_set_entry(const PageEntry& entry, size_t i, std::byte* head) {
   writer.put<uint64_t>(entry.page.value);
   writer.put<uint64_t>(entry.checksum);
   writer.put<uint32_t>(entry.version);
-  writer.put<uint32_t>(static_cast<uint32_t>(entry.state));
+  writer.put<uint16_t>(static_cast<uint16_t>(entry.state));
+  writer.put<uint16_t>(entry.state == PageState::kPresent ? entry.stored_bytes : 0);
 }
 
 void encode_page_set_head(std::span<const PageEntry> entries, std::byte* out) {
@@ -218,13 +220,18 @@ Result<PageSetView> PageSetView::decode(std::span<const std::byte> body) {
     return malformed("page set has the wrong length");
   }
   const std::byte* pages = body.data() + page_set_head_bytes(count);
-  PageSetView view(body.data() + 8, count, pages, 0);
+  PageSetView view(body.data() + 8, count, pages);
   for (size_t i = 0; i < count; ++i) {
-    PageState state = view.entry(i).state;
-    if (state != PageState::kPresent && state != PageState::kAbsent) return malformed("page in an unknown state");
-    if (state == PageState::kPresent) ++view.present_;
+    const PageEntry entry = view.entry(i);
+    const bool present = entry.state == PageState::kPresent;
+    if (!present && entry.state != PageState::kAbsent) return malformed("page in an unknown state");
+    if ((entry.stored_bytes > 0) != present || entry.stored_bytes > kPageBytes) {
+      return malformed("page of an impossible length");
+    }
+    view.present_ += present;
+    view.bytes_ += entry.stored_bytes;
   }
-  if (body.size() != page_set_head_bytes(count) + view.present_ * kPageBytes) {
+  if (body.size() != page_set_head_bytes(count) + view.bytes_) {
     return malformed("page set has the wrong length");
   }
   return view;
@@ -236,8 +243,22 @@ PageEntry PageSetView::entry(size_t i) const {
   entry.page = PageNumber(reader.get<uint64_t>());
   entry.checksum = reader.get<uint64_t>();
   entry.version = reader.get<uint32_t>();
-  entry.state = static_cast<PageState>(reader.get<uint32_t>());
+  entry.state = static_cast<PageState>(reader.get<uint16_t>());
+  entry.stored_bytes = reader.get<uint16_t>();
   return entry;
+}
+
+std::span<const std::byte> PageSetView::stored(size_t i) const {
+  const std::byte* bytes = pages_;
+  for (size_t before = 0; before < i; ++before) bytes += entry(before).stored_bytes;
+  return {bytes, entry(i).stored_bytes};
+}
+
+std::optional<PageSetCursor::Page> PageSetCursor::next() {
+  if (next_ == set_.size()) return std::nullopt;
+  const PageEntry entry = set_.entry(next_++);
+  const std::byte* bytes = std::exchange(bytes_, bytes_ + entry.stored_bytes);
+  return Page{entry, {bytes, entry.stored_bytes}};
 }
 
 std::vector<std::byte> encode_write_reply(std::span<const PageNumber> rejected) {

@@ -17,6 +17,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,7 +29,7 @@
 namespace hecaton::wire {
 
 inline constexpr uint32_t kMagic = 0x4e434548;  // "HECN"
-inline constexpr uint8_t kProtocolVersion = 1;
+inline constexpr uint8_t kProtocolVersion = 2;
 inline constexpr size_t kHeaderBytes = 24;
 inline constexpr size_t kMaxPagesPerFrame = kPagesPerExtent;
 inline constexpr size_t kPageEntryBytes = 24;
@@ -107,7 +108,7 @@ struct StatReply {
   uint64_t regions = 0, connections = 0;
 };
 
-enum class PageState : uint32_t { kPresent = 1, kAbsent = 2 };
+enum class PageState : uint16_t { kPresent = 1, kAbsent = 2 };
 
 // A page on the wire, described.
 struct PageEntry {
@@ -115,6 +116,9 @@ struct PageEntry {
   uint64_t checksum = 0;
   uint32_t version = 0;
   PageState state = PageState::kPresent;
+  // How many bytes stand for a present page: kPageBytes, the page itself; fewer, one LZ4 block that the host made and
+  // the donor keeps as it came. An absent page has none, whatever is said here.
+  uint16_t stored_bytes = kPageBytes;
 };
 
 std::vector<std::byte> encode(const Hello& hello);
@@ -144,7 +148,8 @@ class PageListView {
   size_t count_;
 };
 
-// Pages with their entries: the body of a read reply and of a write. Entries first, then the bytes of those present.
+// Pages with their entries: the body of a read reply and of a write. Entries first, then the stored bytes of those
+// present, without gaps.
 constexpr size_t page_set_head_bytes(size_t pages) {
   return 8 + kPageEntryBytes * pages;
 }
@@ -157,17 +162,37 @@ class PageSetView {
   static Result<PageSetView> decode(std::span<const std::byte> body);
   size_t size() const { return count_; }
   PageEntry entry(size_t i) const;
-  // Bytes of the i-th *present* page.
-  const std::byte* present_bytes(size_t i) const { return pages_ + i * kPageBytes; }
   size_t present() const { return present_; }
+  // Whether some page is shorter than a page.
+  bool any_packed() const { return bytes_ < present_ * kPageBytes; }
+  // The stored bytes of entry `i`; none if it is absent. Walks all entries before it: for many, take a PageSetCursor.
+  std::span<const std::byte> stored(size_t i) const;
 
  private:
-  PageSetView(const std::byte* head, size_t count, const std::byte* pages, size_t present)
-      : head_(head), count_(count), pages_(pages), present_(present) {}
+  friend class PageSetCursor;
+  PageSetView(const std::byte* head, size_t count, const std::byte* pages)
+      : head_(head), count_(count), pages_(pages) {}
   const std::byte* head_;
   size_t count_;
   const std::byte* pages_;
-  size_t present_;
+  size_t present_ = 0;
+  size_t bytes_ = 0;  // from pages_ on
+};
+
+// Goes over the entries of a page set in their order, and over the stored bytes with them.
+class PageSetCursor {
+ public:
+  explicit PageSetCursor(const PageSetView& set) : set_(set), bytes_(set.pages_) {}
+  struct Page {
+    PageEntry entry;
+    std::span<const std::byte> stored;  // empty if absent
+  };
+  std::optional<Page> next();
+
+ private:
+  PageSetView set_;
+  size_t next_ = 0;
+  const std::byte* bytes_;
 };
 
 // Write reply: the pages whose bytes did not match their checksum, and were not taken.
@@ -182,7 +207,11 @@ Result<std::vector<PageRun>> decode_discard(std::span<const std::byte> body);
 // The text of an error reply: printable ASCII, at most kMaxTextBytes; anything else is replaced by '?'.
 std::string decode_text(std::span<const std::byte> body);
 
-// Checksum of a page, bound to its place and version, so that bytes of another page or an older version never pass.
-uint64_t page_checksum(const std::byte* page_bytes, PageNumber page, uint32_t version);
+// Checksum of a page's stored bytes, bound to its place and version, so that bytes of another page or an older version
+// never pass.
+uint64_t page_checksum(std::span<const std::byte> stored, PageNumber page, uint32_t version);
+inline std::span<const std::byte> whole_page(const std::byte* bytes) {
+  return {bytes, kPageBytes};
+}
 
 }  // namespace hecaton::wire

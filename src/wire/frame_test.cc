@@ -58,17 +58,50 @@ TEST(Frame, AnOpenOfAnImpossibleRegionIsRefused) {
 }
 
 TEST(Frame, PageSetKeepsEntriesAndBytesTogether) {
-  PageEntry entries[] = {{PageNumber(7), 1, 2, PageState::kPresent},
+  PageEntry entries[] = {{PageNumber(7), 1, 2, PageState::kPresent, 1000},
                          {PageNumber(8), 0, 0, PageState::kAbsent},
                          {PageNumber(9), 3, 4, PageState::kPresent}};
-  std::vector<std::byte> body(page_set_head_bytes(3) + 2 * kPageBytes);
+  std::vector<std::byte> body(page_set_head_bytes(3) + 1000 + kPageBytes);
   encode_page_set_head(entries, body.data());
+  body[page_set_head_bytes(3) + 999] = std::byte{0x11};
   body.back() = std::byte{0x5a};
   PageSetView view = PageSetView::decode(body).value();
   ASSERT_EQ(view.size(), 3u);
   EXPECT_EQ(view.present(), 2u);
   EXPECT_EQ(view.entry(2).version, 4u);
-  EXPECT_EQ(view.present_bytes(1)[kPageBytes - 1], std::byte{0x5a});
+  EXPECT_EQ(view.stored(0).size(), 1000u);
+  EXPECT_EQ(view.stored(0).back(), std::byte{0x11});
+  EXPECT_TRUE(view.stored(1).empty());
+  PageSetCursor cursor(view);
+  for (size_t i = 0; i < 3; ++i) {
+    auto page = cursor.next();
+    ASSERT_TRUE(page);
+    EXPECT_EQ(page->entry.page, entries[i].page);
+    EXPECT_EQ(page->stored.size(), view.stored(i).size());
+    EXPECT_EQ(page->stored.data(), view.stored(i).data());
+  }
+  EXPECT_FALSE(cursor.next());
+  EXPECT_EQ(view.stored(2).back(), std::byte{0x5a});
+}
+
+// The bytes that entries claim are the bytes that follow: neither nothing for a page that is there, nor more than a
+// page, nor something for one that is not, nor less or more than was sent.
+TEST(Frame, APageSetWhoseLengthsDoNotFitItsBytesIsRefused) {
+  auto decodes = [](PageState state, uint16_t claimed, size_t sent) {
+    const PageEntry entry{PageNumber(7), 1, 2, state, claimed};
+    std::vector<std::byte> body(page_set_head_bytes(1) + sent);
+    encode_page_set_head(std::span(&entry, 1), body.data());
+    std::memcpy(body.data() + page_set_head_bytes(1) - sizeof claimed, &claimed, sizeof claimed);
+    return PageSetView::decode(body).ok();
+  };
+  EXPECT_TRUE(decodes(PageState::kPresent, 1, 1));
+  EXPECT_TRUE(decodes(PageState::kPresent, kPageBytes, kPageBytes));
+  EXPECT_TRUE(decodes(PageState::kAbsent, 0, 0));
+  EXPECT_FALSE(decodes(PageState::kPresent, 0, 0));
+  EXPECT_FALSE(decodes(PageState::kPresent, kPageBytes + 1, kPageBytes + 1));
+  EXPECT_FALSE(decodes(PageState::kAbsent, 10, 10));
+  EXPECT_FALSE(decodes(PageState::kPresent, 100, 99));
+  EXPECT_FALSE(decodes(PageState::kPresent, 100, 101));
 }
 
 // Invariant 7: whatever a peer sends, the decoders answer; they never read outside the body or assert.
@@ -85,11 +118,13 @@ TEST(Frame, EveryTruncationAndRandomBodyIsAnsweredWithoutAssertion) {
       for (size_t i = 0; i < list->size(); ++i) (void)list.value()[i];
     }
     if (auto set = PageSetView::decode(body); set.ok()) {
-      for (size_t i = 0; i < set->size(); ++i) (void)set->entry(i);
-      for (size_t i = 0; i < set->present(); ++i) (void)set->present_bytes(i)[kPageBytes - 1];
+      PageSetCursor pages(*set);
+      while (auto page = pages.next()) {
+        if (page->entry.state == PageState::kPresent) (void)page_checksum(page->stored, page->entry.page, 1);
+      }
     }
   };
-  std::vector<std::byte> hello = encode(Hello{1, 1, Role::kDemand, 1, "x"});
+  std::vector<std::byte> hello = encode(Hello{kProtocolVersion, kProtocolVersion, Role::kDemand, 1, "x"});
   for (size_t length = 0; length <= hello.size(); ++length) {
     std::vector<std::byte> cut(hello.begin(), hello.begin() + static_cast<long>(length));
     EXPECT_EQ(decode_hello(cut).ok(), length == hello.size());
@@ -104,12 +139,12 @@ TEST(Frame, EveryTruncationAndRandomBodyIsAnsweredWithoutAssertion) {
 
 TEST(Checksum, IsBoundToPlaceAndVersion) {
   std::vector<std::byte> page(kPageBytes, std::byte{3});
-  uint64_t sum = page_checksum(page.data(), PageNumber(5), 1);
-  EXPECT_EQ(sum, page_checksum(page.data(), PageNumber(5), 1));
-  EXPECT_NE(sum, page_checksum(page.data(), PageNumber(6), 1));
-  EXPECT_NE(sum, page_checksum(page.data(), PageNumber(5), 2));
+  uint64_t sum = page_checksum(page, PageNumber(5), 1);
+  EXPECT_EQ(sum, page_checksum(page, PageNumber(5), 1));
+  EXPECT_NE(sum, page_checksum(page, PageNumber(6), 1));
+  EXPECT_NE(sum, page_checksum(page, PageNumber(5), 2));
   page[100] = std::byte{4};
-  EXPECT_NE(sum, page_checksum(page.data(), PageNumber(5), 1));
+  EXPECT_NE(sum, page_checksum(page, PageNumber(5), 1));
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ Result<RingNote> decode_ring_note(uint32_t immediate);
 struct PageRecord {
   uint64_t checksum;
   uint32_t version;
-  uint32_t present;  // 1: yes. Anything else: no
+  uint32_t stored_bytes;  // see PageEntry; 0, or more than a page: there is none
 };
 static_assert(sizeof(PageRecord) == 16);
 

@@ -49,6 +49,7 @@ class ArgumentsTest(EndToEndTest):
                 ((*BASE, "--shards", "some", "--", *DISPLAY), "some"),
                 ((*BASE, "--shards", "0", "--", *DISPLAY), "shards"),
                 ((*BASE, "--shards", "17", "--", *DISPLAY), "17"),
+                ((*BASE, "--compress", "maybe", "--", *DISPLAY), "compress.*maybe"),
                 ((*BASE, "--frobnicate", "--", *DISPLAY), "frobnicate"),
                 (("frobnicate",), "frobnicate")):
             self.assert_refused(arguments, words)

@@ -6,7 +6,8 @@ REPORT_KEYS = {
     "mode": str, "accel": str, "guest_ram_bytes": int, "local_limit_bytes": int, "resident_bytes": int,
     "resident_peak_bytes": int, "remote_bytes": int, "faults": int, "faults_zero": int, "faults_remote": int,
     "prefetched_pages": int, "prefetch_used_pages": int, "prefetch_late_faults": int, "prefetch_pauses": int,
-    "prefetch_paused": bool, "evicted_pages": int, "written_back_pages": int, "shards": int,
+    "prefetch_paused": bool, "compression": str, "compressed_pages": int, "wire_bytes_written": int,
+    "evicted_pages": int, "written_back_pages": int, "shards": int,
     "fault_us": dict, "nodes": list, "lost_pages": int, "version": str}
 
 

@@ -5,6 +5,9 @@
 //
 //   stress [--seconds N=10] [--mib N=64] [--local-mib N=16] [--threads N=4] [--shards N=auto] [--seed N]
 //          [--node URL]...
+//          [--compress auto|on|off]
+//
+// With --compress, which the C interface does not have, it goes past that to what is behind it.
 //
 // Exit status 0: every byte was right. Prints the region's figures at the end.
 #include <hecaton/hecaton.h>
@@ -15,10 +18,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "capi/paged_region.h"
 
 namespace {
 
@@ -32,6 +38,7 @@ struct Options {
   unsigned shards = 0;
   uint64_t seed = 0;
   std::vector<std::string> nodes;
+  std::string compress;
 };
 
 struct Shared {
@@ -126,13 +133,73 @@ bool parse(int argc, char** argv, Options* options) {
       options->shards = static_cast<unsigned>(atoi(value));
     else if (name == "--seed")
       options->seed = strtoull(value, nullptr, 10);
+    else if (name == "--compress")
+      options->compress = value;
     else if (name == "--node")
       options->nodes.push_back(value);
     else
       return false;
   }
+  if (!options->compress.empty() && options->compress != "auto" && options->compress != "on" &&
+      options->compress != "off") {
+    return false;
+  }
   return options->threads >= 1 && options->threads <= kPage / kLine && options->mib > 0;
 }
+
+// Paged memory, over the C interface or past it.
+class Region {
+ public:
+  // Exit status 3: it cannot be had.
+  explicit Region(const Options& options) { options.compress.empty() ? open_c(options) : open_inner(options); }
+  ~Region() {
+    if (region_) hecaton_close(region_);
+  }
+  std::byte* data() const { return data_; }
+  std::string figures() const {
+    if (inner_) return hecaton::stats_json(inner_->stats(), "memory", "");
+    std::vector<char> text(1 << 16);
+    hecaton_stats_json(region_, text.data(), text.size());
+    return text.data();
+  }
+  // None known over the C interface.
+  uint64_t compressed_pages() const { return inner_ ? inner_->stats().compressed_pages : 0; }
+
+ private:
+  void open_c(const Options& options) {
+    std::vector<const char*> nodes;
+    for (const std::string& node : options.nodes) nodes.push_back(node.c_str());
+    nodes.push_back(nullptr);
+    hecaton_config config{sizeof config, options.mib << 20, options.local_mib << 20,
+                          options.nodes.empty() ? nullptr : nodes.data(), options.shards};
+    void* address = nullptr;
+    if (int error = hecaton_open(&config, &region_, &address)) fail("hecaton_open", hecaton_strerror(error));
+    data_ = static_cast<std::byte*>(address);
+  }
+  void open_inner(const Options& options) {
+    hecaton::PagedRegionConfig config;
+    config.bytes = options.mib << 20;
+    config.local_bytes = options.local_mib << 20;
+    config.shards = options.shards;
+    for (const std::string& node : options.nodes) config.nodes.push_back(hecaton::parse_node_url(node).value());
+    config.insecure = true;  // its pages are no secret
+    if (options.compress == "on") config.compression = hecaton::Compression::kOn;
+    if (options.compress == "off") config.compression = hecaton::Compression::kOff;
+    std::string problem;
+    auto opened = hecaton::PagedRegion::open(std::move(config), &problem);
+    if (!opened.ok()) fail("a paged region", problem.c_str());
+    inner_ = std::move(opened).value();
+    data_ = inner_->data();
+  }
+  [[noreturn]] static void fail(const char* what, const char* why) {
+    fprintf(stderr, "stress: %s: %s\n", what, why);
+    exit(3);
+  }
+
+  hecaton_region* region_ = nullptr;
+  std::unique_ptr<hecaton::PagedRegion> inner_;
+  std::byte* data_ = nullptr;
+};
 
 }  // namespace
 
@@ -141,24 +208,14 @@ int main(int argc, char** argv) {
   if (!parse(argc, argv, &options)) {
     fprintf(stderr,
             "usage: stress [--seconds N] [--mib N] [--local-mib N] [--threads 1..64] [--shards 1..16] [--seed N] "
-            "[--node URL]...\n");
+            "[--node URL]... [--compress auto|on|off]\n");
     return 2;
   }
   if (options.seed == 0) options.seed = std::random_device()();
   printf("stress: seed %llu\n", static_cast<unsigned long long>(options.seed));
-  std::vector<const char*> nodes;
-  for (const std::string& node : options.nodes) nodes.push_back(node.c_str());
-  nodes.push_back(nullptr);
-  hecaton_config config{sizeof config, options.mib << 20, options.local_mib << 20,
-                        options.nodes.empty() ? nullptr : nodes.data(), options.shards};
-  hecaton_region* region = nullptr;
-  void* address = nullptr;
-  if (int error = hecaton_open(&config, &region, &address)) {
-    fprintf(stderr, "stress: hecaton_open: %s\n", hecaton_strerror(error));
-    return 3;
-  }
+  Region region(options);
   Shared shared;
-  shared.memory = static_cast<std::byte*>(address);
+  shared.memory = region.data();
   shared.pages = (options.mib << 20) / kPage;
   std::vector<std::thread> threads;
   for (unsigned id = 0; id < options.threads; ++id) {
@@ -170,10 +227,11 @@ int main(int argc, char** argv) {
   }
   shared.stop.store(true);
   for (std::thread& thread : threads) thread.join();
-  std::vector<char> text(1 << 16);
-  hecaton_stats_json(region, text.data(), text.size());
-  printf("%s\n", text.data());
-  hecaton_close(region);
+  printf("%s\n", region.figures().c_str());
+  if (options.compress == "on" && region.compressed_pages() == 0) {
+    fprintf(stderr, "stress: no page was compressed\n");
+    return 1;
+  }
   printf("stress: %llu operations, %llu wrong\n", static_cast<unsigned long long>(shared.operations.load()),
          static_cast<unsigned long long>(shared.wrong.load()));
   return shared.wrong.load() == 0 ? 0 : 1;
