@@ -176,7 +176,7 @@ void repair_write(Bytes& body) {
 
 Bytes next_message(Input& input, uint8_t command) {
   if (command % 2 == 0) return input.bytes(input.length());
-  auto operation = static_cast<wire::Operation>(1 + input.byte() % 8);
+  auto operation = static_cast<wire::Operation>(1 + input.byte() % 9);
   uint32_t region = input.byte();
   Bytes body = input.bytes(input.length());
   if (operation == wire::Operation::kWritePages && (command & 8) != 0) repair_write(body);
@@ -200,13 +200,15 @@ std::unique_ptr<Peer> greeted_peer(DonorState& donor, size_t which) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const bool quiet = (event_log().set_level(spdlog::level::off), true);
   (void)quiet;
-  DonorState donor(kLends, 100);
+  int64_t now_ns = 0;  // a command takes one; regions that nobody closed stay for five
+  DonorState donor(kLends, 100, {.grace_ns = 5, .now_ns = [&now_ns] { return now_ns; }});
   {
     std::array<std::unique_ptr<Peer>, 4> peers;
     for (size_t i = 0; i < peers.size(); ++i) peers[i] = greeted_peer(donor, i);
     Input input(data, size);
     while (!input.empty()) {
       uint8_t command = input.byte();
+      ++now_ns;
       size_t which = (command >> 1) & 3;
       size_t room = (command >> 4) == 0 ? SIZE_MAX : static_cast<size_t>((command >> 4) - 1) * 1500;
       peers[which]->say(next_message(input, command), room);
@@ -219,6 +221,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   HEC_CHECK(donor.connections == 0);
+  donor.regions.end_all_lingering();
   RegionTable::Usage left = donor.regions.usage();
   HEC_CHECK(left.regions == 0 && left.reserved_bytes == 0 && left.used_bytes == 0);
   return 0;

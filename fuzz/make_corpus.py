@@ -6,7 +6,7 @@ import struct
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 PAGE = 4096
 VERSION = 2
-HELLO, OPEN, READ, WRITE, DISCARD, STAT, CLOSE, MAP = range(1, 9)
+HELLO, OPEN, READ, WRITE, DISCARD, STAT, CLOSE, MAP, RESERVE = range(1, 10)
 
 
 def text(value):
@@ -70,6 +70,9 @@ def session_seeds():
     yield "full", b"".join(command(WRITE, page_set(*[(16 * i + j, 1, 1) for j in range(9)], with_bytes=False))
                            for i in range(3))
     yield "stat_close", command(STAT, b"") + command(CLOSE, b"") + read
+    yield "reserve", write + b"".join(command(RESERVE, struct.pack("<Q", size))
+                                      for size in (1 << 20, PAGE, 1 << 40)) + read + write
+    yield "linger", write + raw(b"", peer=0) + command(CLOSE, b"", peer=1) + read
     small = struct.pack("<Q", 4)  # the last extent, of eight pages
     there = command(WRITE, page_set((1025, 1, 1), with_bytes=False))
     yield "map", there + command(MAP, small) + command(MAP, small, peer=1) + command(
@@ -83,23 +86,38 @@ def session_seeds():
     yield "http", raw(b"GET / HTTP/1.1\r\nHost: donor\r\n\r\n")
 
 
+# What a host with some token says first: a TLS 1.3 ClientHello with a PSK.
+CLIENT_HELLO = bytes.fromhex(
+    "16030100e2010000de030375f20fa5be24c6a45a8926fb3628f05f713a861be2bbfe1f37630e02a9b7179d000004130100ff010000b1"
+    "000b000403000102000a00060004001d00170016000000170000000d001e001c040305030603080708080809080a080b080408050806"
+    "040105010601002b0003020304002d00020101003300260024001d0020351df41d0a56dea4b4b94e42c4a54d0024948bfa97a07402db"
+    "9ec38a9c27b0380029003a0015000f68656361746f6e20746f6b656e203100000000002120df9f7886c7b5c4252ed07003e0b82916ad"
+    "9e60fac1ccf38b6c2a5be67e42cefd")
+
+
 def seeds():
     yield from (("frame_header", name, data) for name, data in {
         "request": header(), "reply": header(READ, 2, 40, 1)}.items())
     yield from (("hello", name, data) for name, data in {"hello": hello(), "reply": hello_reply()}.items())
     yield "open_region", "open", open_region()
-    yield "stat", "reply", struct.pack("<6Q", 9, 1 << 30, 4096, 1 << 20, 1, 3)
+    yield "stat", "reply", struct.pack("<9Q", 9, 1 << 30, 4096, 1 << 20, 1, 3, 1, 1 << 20, 30000)
     yield from (("page_list", name, data) for name, data in {
         "empty": page_list(), "three": page_list(1, 2, 1 << 40)}.items())
     yield from (("page_set", name, data) for name, data in {
         "empty": page_set(), "mixed": page_set((7, 1, 1), (8, 0, 2)), "short": page_set((7, 1, 1, 100), (8, 1, 1), (9, 0, 2))}.items())
     yield from (("discard", name, data) for name, data in {
         "empty": discard(), "two": discard((0, 5), (1 << 30, 1))}.items())
+    yield "reserve", "reserve", struct.pack("<Q", 1 << 20)
     yield "text", "refusal", b"region 'vm' needs 7 MiB, but this donor lends 16 MiB"
     for name, url in {"host": b"donor1", "port": b"10.0.0.7:9999", "v6": b"[fe80::1]:80", "listen": b"[::]:0",
                       "full": b"hecaton://t0ken@donor.example:9999/"}.items():
         yield "node_url", name, url
     yield "nodes_file", "three", b"# donors\n10.0.0.7\n\nhecaton://t@donor:1  # with a token\n[::1]:9999\n10.0.0.7\nbad:x\n"
+    yield from (("token", name, data) for name, data in {
+        "good": b"Zm9vYmFyYmF6cXV4Zm9vYmFy\n", "short": b"s3cret", "url": b"hecaton://Zm9vYmFyYmF6cXV4Zm9vYmFy@donor:1"}.items())
+    yield from (("tls_accept", name, data) for name, data in {
+        "hello": CLIENT_HELLO, "cut": CLIENT_HELLO[:100], "plain": header(HELLO, body_bytes=len(hello())) + hello(),
+        "alert": b"\x15\x03\x03\x00\x02\x02\x28"}.items())
     yield from (("rdma", name, data) for name, data in {
         "offer": struct.pack("<IHHQIIII", 0x52434548, 1, 0, 1 << 40, 7, 1 << 19, 512, 0),
         "map": struct.pack("<Q", 4), "keys": struct.pack("<QII", 4, 1, 2), "note": struct.pack("<I", 5)}.items())

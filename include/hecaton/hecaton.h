@@ -16,8 +16,9 @@
  * MADV_DONTNEED or MADV_REMOVE discards: the range reads as zeros afterwards (a page that is
  * being fetched ahead at that very moment may show its old bytes for an instant more; what is written to it stays).
  *
- * Nodes on other machines are refused, because this version does not encrypt page traffic yet, unless the environment
- * variable HECATON_INSECURE is 1: say so only on a network that you trust.
+ * Nodes on other machines need a token, the one that hecatond --token-file prints there: with it both sides prove who
+ * they are, and page traffic is encrypted. Without, they are refused, unless the environment variable HECATON_INSECURE
+ * is 1: say so only on a network that is yours alone.
  *
  * If memory is lost (a node dies, a page comes back damaged), the process says so on stderr and aborts: it never reads
  * zeros or old bytes. Needs Linux 5.19 and the right to use userfaultfd (root, CAP_SYS_PTRACE, or access to
@@ -39,12 +40,23 @@ extern "C" {
 typedef struct hecaton_region hecaton_region;
 
 typedef struct {
-  size_t struct_size;       /* sizeof(hecaton_config): lets later versions add fields, which are then as if 0 */
-  uint64_t bytes;           /* of the region; rounded up to whole pages of 4096 */
-  uint64_t local_bytes;     /* how much may be resident; at least 1 MiB; bytes or more: all of it */
-  const char* const* nodes; /* URLs "[hecaton://]HOST[:PORT]", NULL-ended; NULL: an embedded donor in this process */
-  unsigned shards;          /* threads that serve page faults, 1 to 16; 0: one for every four processors, at most 8 */
+  size_t struct_size;   /* sizeof(hecaton_config): lets later versions add fields, which are then as if 0 */
+  uint64_t bytes;       /* of the region; rounded up to whole pages of 4096 */
+  uint64_t local_bytes; /* how much may be resident; at least 1 MiB; bytes or more: all of it */
+  const char* const*
+      nodes;       /* URLs "[hecaton://][TOKEN@]HOST[:PORT]", NULL-ended; NULL: an embedded donor in this process */
+  unsigned shards; /* threads that serve page faults, 1 to 16; 0: one for every four processors, at most 8 */
+  uint64_t flags;  /* HECATON_SEAL, or 0 */
 } hecaton_config;
+
+/* Flags. */
+enum {
+  /* Every page is encrypted and authenticated (AES-256-GCM) before it leaves this process, under a key that never does:
+   * nodes can neither read, change nor replay one. A page that comes back otherwise than it was sealed is memory lost.
+   * The key is in this process's memory, and a core dump may have it: see setrlimit(RLIMIT_CORE). Pages are not
+   * compressed then, because the length of a compressed page tells about its content. */
+  HECATON_SEAL = 1
+};
 
 /* Errors, all negative. */
 enum {
@@ -52,7 +64,7 @@ enum {
   HECATON_EINVAL = -1,       /* a field of the configuration is wrong */
   HECATON_EKERNEL = -2,      /* this kernel lacks userfaultfd features that paging needs */
   HECATON_EPERM = -3,        /* no right to use userfaultfd */
-  HECATON_EUNREACHABLE = -4, /* a node cannot be reached, or does not speak our protocol */
+  HECATON_EUNREACHABLE = -4, /* a node cannot be reached, speaks another protocol, or wants another token */
   HECATON_EFULL = -5,        /* the nodes have too little memory free */
   HECATON_ENOMEM = -6,       /* this machine gave no memory, address space or descriptors */
   HECATON_ESYSTEM = -7       /* another system call failed */

@@ -28,6 +28,8 @@ const char* name_of(ErrorCode code) {
       return "closed";
     case ErrorCode::kCorrupt:
       return "corrupt";
+    case ErrorCode::kUntrusted:
+      return "not trusted";
     case ErrorCode::kSystem:
       return "system error";
   }

@@ -27,6 +27,7 @@ enum class ErrorCode : uint8_t {
   kTimeout,              // the deadline passed
   kClosed,               // the other end is gone
   kCorrupt,              // bytes are not the ones that were written
+  kUntrusted,            // a peer could not prove who it is, or we could not; the context is for the user
   kSystem,               // a system call failed; see os_error
 };
 

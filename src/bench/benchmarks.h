@@ -22,7 +22,7 @@ struct Benchmark {
   const char* summary;      // one line
   const char* explanation;  // what it does, and what its figures mean
   Result<Report> (*measure)(const Options&, std::string*);
-  bool has_rounds, has_size, has_local, has_nodes;  // which options mean something to it
+  bool has_rounds, has_size, has_local, has_nodes, has_tls;  // which options mean something to it
 };
 std::span<const Benchmark> benchmarks();
 

@@ -1,12 +1,15 @@
 #include "bench/limits.h"
 
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstring>
+#include <memory>
 #include <thread>
 
 #include "base/clock.h"
@@ -185,6 +188,26 @@ Result<Quantiles> measure_raw_tcp(size_t rounds) {
   });
   client.join();
   server.join();
+  return quantiles_of(samples);
+}
+
+Quantiles measure_aes(size_t rounds) {
+  std::array<unsigned char, kPageBytes> page{};
+  std::array<unsigned char, 16> key{}, tag{};
+  std::array<unsigned char, 12> nonce{};
+  std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
+  EVP_EncryptInit_ex(context.get(), EVP_aes_128_gcm(), nullptr, key.data(), nullptr);
+  std::vector<int64_t> samples;
+  for (size_t round = 0; round < rounds; ++round) {
+    std::memcpy(nonce.data(), &round, sizeof round);
+    int length = 0;
+    const int64_t start = monotonic_ns();
+    EVP_EncryptInit_ex(context.get(), nullptr, nullptr, nullptr, nonce.data());
+    EVP_EncryptUpdate(context.get(), page.data(), &length, page.data(), static_cast<int>(page.size()));
+    EVP_EncryptFinal_ex(context.get(), tag.data(), &length);
+    EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tag.size()), tag.data());
+    samples.push_back(monotonic_ns() - start);
+  }
   return quantiles_of(samples);
 }
 

@@ -31,6 +31,9 @@ Result<Quantiles> measure_raw_fault(size_t rounds);
 // non-blocking sockets, each on a processor of its own.
 Result<Quantiles> measure_raw_tcp(size_t rounds);
 
+// Encrypting one page with AES-128-GCM, as TLS does it. A remote fault over TLS takes that twice, and the protocol.
+Quantiles measure_aes(size_t rounds);
+
 // `bytes` through one loopback TCP stream, in GB/s: a thread that sends and one that receives, with blocking calls of
 // up to buffer_bytes each.
 Result<double> measure_raw_stream(size_t buffer_bytes, uint64_t bytes);

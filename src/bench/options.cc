@@ -32,12 +32,25 @@ Result<RegionShape> mostly_remote(const Options& options, uint64_t own_bytes, ui
 }
 
 Result<std::unique_ptr<PagedRegion>> open_region(const Options& options, RegionShape shape, std::string* problem) {
+  // The kernel would end some program, perhaps this one, when the region is filled.
+  const uint64_t needed = shape.bytes + shape.local_bytes;  // the donor's share is at most all of it
+  if (const uint64_t available = available_memory(); options.nodes.empty() && available != 0 && needed > available) {
+    *problem = fmt::format(
+        "a region of {} with {} of it local needs up to {} of this machine's memory, since the donor is here too, and "
+        "{} are available; choose a smaller --size, or name a donor on another machine with --node",
+        format_size(shape.bytes), format_size(shape.local_bytes), format_size(needed), format_size(available));
+    return Error{ErrorCode::kUnavailable, 0, "too little memory"};
+  }
   PagedRegionConfig config;
   config.bytes = shape.bytes;
   config.local_bytes = shape.local_bytes;
   config.prefetch_pages = shape.prefetch_pages;
   config.nodes = options.nodes;
   config.insecure = options.insecure;
+  config.credentials = options.credentials;
+  config.embedded_tls = shape.embedded_tls;
+  config.seal = options.seal;
+  config.compression = default_compression(options.seal);
   return PagedRegion::open(std::move(config), problem);
 }
 

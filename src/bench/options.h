@@ -16,13 +16,16 @@
 namespace hecaton::bench {
 
 struct Options {
-  uint64_t region_bytes = 0;  // 0: the benchmark's own
-  uint64_t local_bytes = 0;   // 0: the benchmark's own
-  size_t rounds = 0;          // operations a repeat; 0: the benchmark's own
-  size_t repeats = 5;
+  uint64_t region_bytes = 0;   // 0: the benchmark's own
+  uint64_t local_bytes = 0;    // 0: the benchmark's own
+  size_t rounds = 0;           // operations a repeat; 0: the benchmark's own
+  size_t repeats = 5;          // never 0
   bool quick = false;          // does everything and measures nothing well: for a test of the benchmarks themselves
   std::vector<NodeUrl> nodes;  // empty: an embedded donor over loopback TCP
   bool insecure = false;
+  Credentials credentials = {};                      // for nodes whose URL has no token
+  bool tls = false;                                  // measure over TLS too, beside
+  bool seal = false;                                 // pages are encrypted and authenticated before they leave
   std::function<void(const std::string&)> progress;  // what is being done; may be empty
 
   uint64_t region_or(uint64_t own, uint64_t own_quick) const {
@@ -45,6 +48,7 @@ struct RegionShape {
   uint64_t bytes;
   uint64_t local_bytes;
   uint64_t prefetch_pages = PagedRegionConfig{}.prefetch_pages;
+  bool embedded_tls = false;
 };
 // Of --size and --local, or an eighth of the size. Error: kInvalidArgument, too little would be remote.
 Result<RegionShape> mostly_remote(const Options& options, uint64_t own_bytes, uint64_t own_quick, std::string* problem);

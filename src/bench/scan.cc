@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "bench/benchmarks.h"
 
@@ -89,7 +90,16 @@ nlohmann::ordered_json json_of(const Figures& figures, double tcp_gbps) {
           {"prefetch", {{"issued", figures.issued}, {"used", figures.used}, {"late", figures.late}}}};
 }
 
-Report report_of(const std::vector<Figures>& figures, double tcp_gbps, size_t tcp_buffer, uint64_t wrong) {
+// Forward, over TLS; 0: not measured.
+void add_tls(Report& report, double gbps, double plain_gbps, double tcp_gbps) {
+  if (gbps == 0) return;
+  report.figures["tls"] = {{"gbps", gbps}, {"of_plain", gbps / plain_gbps}};
+  report.table.rows.push_back(
+      {"in order, over TLS", fmt::format("{:.2f}", gbps), fmt::format("{:.2f}", gbps / tcp_gbps), "", "", ""});
+}
+
+Report report_of(const std::vector<Figures>& figures, double tcp_gbps, size_t tcp_buffer, double tls_gbps,
+                 uint64_t wrong) {
   Report report;
   report.name = "scan";
   report.title = "one thread reads remote memory";
@@ -107,6 +117,7 @@ Report report_of(const std::vector<Figures>& figures, double tcp_gbps, size_t tc
                                  std::to_string(figures[i].late)});
     plot.bars.push_back({pattern.words, gbps, tcp_gbps, fmt::format("{:.2f} GB/s", gbps)});
   }
+  add_tls(report, tls_gbps, median(figures[0].gbps), tcp_gbps);
   report.table.rows.push_back({"limit: raw TCP stream", fmt::format("{:.2f}", tcp_gbps), "1.00", "", "", ""});
   report.notes = {
       "every line of every page is read and checked; a stride's pass goes on with the pages between until all are "
@@ -120,6 +131,35 @@ Report report_of(const std::vector<Figures>& figures, double tcp_gbps, size_t tc
   return report;
 }
 
+struct Tls {
+  std::unique_ptr<PagedRegion> region;
+  std::optional<Scanner> scanner;
+  std::vector<double> gbps;
+
+  Result<void> open(const Options& options, RegionShape shape, std::string* problem) {
+    if (!options.tls) return {};
+    shape.embedded_tls = true;
+    region = HEC_TRY(open_region(options, shape, problem));
+    scanner.emplace(*region);
+    scanner->fill();
+    (void)scanner->pass(kPatterns[0]);  // warm
+    return {};
+  }
+  void sample() {
+    if (scanner) gbps.push_back(scanner->pass(kPatterns[0]));
+  }
+  uint64_t wrong() const { return scanner ? scanner->wrong() : 0; }
+};
+
+void sample(Scanner& scanner, const PagedRegion& region, const Pattern& pattern, Figures& figures) {
+  const PagerStats before = region.stats();
+  figures.gbps.push_back(scanner.pass(pattern));
+  const PagerStats after = region.stats();
+  figures.issued += after.prefetched_pages - before.prefetched_pages;
+  figures.used += after.prefetch_used_pages - before.prefetch_used_pages;
+  figures.late += faults_on_fetched(after) - faults_on_fetched(before);
+}
+
 }  // namespace
 
 Result<Report> measure_scan(const Options& options, std::string* problem) {
@@ -128,6 +168,8 @@ Result<Report> measure_scan(const Options& options, std::string* problem) {
   Scanner scanner(*region);
   options.say("filling memory");
   scanner.fill();
+  Tls tls;
+  HEC_TRY(tls.open(options, shape, problem));
   std::vector<Figures> figures(std::size(kPatterns));
   StreamLimit limit;
   for (size_t repeat = 1; repeat <= options.repeats; ++repeat) {
@@ -135,15 +177,11 @@ Result<Report> measure_scan(const Options& options, std::string* problem) {
     HEC_TRY(limit.sample(options, problem));
     for (size_t i = 0; i < std::size(kPatterns); ++i) {
       if (repeat == 1) (void)scanner.pass(kPatterns[i]);  // warm
-      const PagerStats before = region->stats();
-      figures[i].gbps.push_back(scanner.pass(kPatterns[i]));
-      const PagerStats after = region->stats();
-      figures[i].issued += after.prefetched_pages - before.prefetched_pages;
-      figures[i].used += after.prefetch_used_pages - before.prefetch_used_pages;
-      figures[i].late += faults_on_fetched(after) - faults_on_fetched(before);
+      sample(scanner, *region, kPatterns[i], figures[i]);
     }
+    tls.sample();
   }
-  return report_of(figures, limit.gbps(), limit.buffer_bytes(), scanner.wrong());
+  return report_of(figures, limit.gbps(), limit.buffer_bytes(), median(tls.gbps), scanner.wrong() + tls.wrong());
 }
 
 }  // namespace hecaton::bench

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "capi/paged_region.h"
+#include "wire/token.h"
 
 struct hecaton_region {
   std::unique_ptr<hecaton::PagedRegion> region;
@@ -38,6 +39,7 @@ int code_of(const hecaton::Error& error) {
     case ErrorCode::kClosed:
     case ErrorCode::kBusy:
     case ErrorCode::kProtocol:
+    case ErrorCode::kUntrusted:
       return HECATON_EUNREACHABLE;
     case ErrorCode::kFull:
       return HECATON_EFULL;
@@ -80,9 +82,9 @@ const char* meaning_of(int error) {
 
 // Programs that were built before a field was added have a smaller struct: what they lack is 0.
 int complete_config(const hecaton_config* given, hecaton_config* out) {
-  constexpr size_t kFirstSize = offsetof(hecaton_config, shards);
+  constexpr size_t kFirstSize = offsetof(hecaton_config, shards), kSecondSize = offsetof(hecaton_config, flags);
   const size_t size = given->struct_size;
-  if (size != sizeof *out && size != kFirstSize) {
+  if (size != sizeof *out && size != kFirstSize && size != kSecondSize) {
     return fail(HECATON_EINVAL, "struct_size is not sizeof(hecaton_config)");
   }
   *out = hecaton_config{};
@@ -98,13 +100,16 @@ int read_config(const hecaton_config& given, hecaton::PagedRegionConfig* out) {
   }
   if (given.shards > hecaton::Stripes::kMostShards) return fail(HECATON_EINVAL, "shards is more than 16");
   out->shards = given.shards;
+  if ((given.flags & ~uint64_t{HECATON_SEAL}) != 0) return fail(HECATON_EINVAL, "flags has a bit that is not known");
+  out->seal = (given.flags & HECATON_SEAL) != 0;
+  out->compression = hecaton::default_compression(out->seal);
   const char* insecure = getenv("HECATON_INSECURE");
   out->insecure = insecure && std::string_view(insecure) == "1";
   out->bytes = given.bytes;
   out->local_bytes = given.local_bytes;
   for (const char* const* node = given.nodes; node && *node; ++node) {
     auto url = hecaton::parse_node_url(*node);
-    if (!url.ok()) return fail(HECATON_EINVAL, "node '" + std::string(*node) + "': " + url.error().context);
+    if (!url.ok()) return fail(HECATON_EINVAL, "node '" + hecaton::without_tokens(*node) + "': " + url.error().context);
     out->nodes.push_back(std::move(url).value());
   }
   if (given.nodes && out->nodes.empty()) {

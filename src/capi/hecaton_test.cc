@@ -70,6 +70,18 @@ TEST_F(CInterface, DiscardsARangeOverTheStripesOfSeveralShards) {
   }
 }
 
+TEST_F(CInterface, KeepsWhatWasWrittenSealed) {
+  hecaton_config config = config_of(2);
+  config.flags = HECATON_SEAL;
+  open(config);
+  if (!memory_) return;
+  fill();
+  for (size_t page = 0; page < kBytes / kPage; ++page) {
+    ASSERT_EQ(mark_of(page), memory_[page * kPage + 77]) << page;
+  }
+  EXPECT_NE(std::string::npos, stats().find("\"sealed\":true")) << stats();
+}
+
 TEST_F(CInterface, TakesTheStructOfProgramsFromBeforeShards) {
   hecaton_config config = config_of(77);  // what lies behind such a struct is not looked at
   config.struct_size = offsetof(hecaton_config, shards);
@@ -79,12 +91,25 @@ TEST_F(CInterface, TakesTheStructOfProgramsFromBeforeShards) {
   EXPECT_EQ(1, memory_[0]);
 }
 
+TEST_F(CInterface, TakesTheStructOfProgramsFromBeforeFlags) {
+  hecaton_config config = config_of(2);
+  config.flags = 0xffff;  // behind such a struct
+  config.struct_size = offsetof(hecaton_config, flags);
+  open(config);
+  if (!memory_) return;
+  memory_[0] = 1;
+  EXPECT_NE(std::string::npos, stats().find("\"sealed\":false")) << stats();
+}
+
 TEST_F(CInterface, SaysWhatIsWrongWithAConfiguration) {
   void* address = nullptr;
   hecaton_config config = config_of(17);
   EXPECT_EQ(HECATON_EINVAL, hecaton_open(&config, &region_, &address));
   EXPECT_STREQ("shards is more than 16", hecaton_strerror(HECATON_EINVAL));
   config = config_of(1);
+  config.flags = HECATON_SEAL | 2;
+  EXPECT_EQ(HECATON_EINVAL, hecaton_open(&config, &region_, &address));
+  EXPECT_STREQ("flags has a bit that is not known", hecaton_strerror(HECATON_EINVAL));
   config.struct_size = 8;
   EXPECT_EQ(HECATON_EINVAL, hecaton_open(&config, &region_, &address));
   EXPECT_NE(nullptr, strstr(hecaton_strerror(HECATON_EINVAL), "struct_size"));

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/random.h"
+#include "wire/token.h"
 
 namespace hecaton {
 namespace {
@@ -29,8 +30,10 @@ void say_and_abort(const LossReport& loss) {
   abort();
 }
 
-Result<std::unique_ptr<DonorServer>> start_embedded_donor(uint64_t bytes) {
+// `token`: empty: none.
+Result<std::unique_ptr<DonorServer>> start_embedded_donor(uint64_t bytes, const std::string& token) {
   DonorConfig config;
+  if (!token.empty()) config.tls = HEC_TRY(TlsContext::donor_with_token(token));
   config.lends_bytes = extents_in(pages_in(bytes)) * kExtentBytes;
   config.threads = 1;
   return DonorServer::start(config);
@@ -71,13 +74,21 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::open(PagedRegionConfig config,
   pager.local_bytes = std::min(config.local_bytes, std::max(bytes, PagerConfig::kMinimumLocalBytes));
   pager.prefetch_pages = config.prefetch_pages;
   pager.compression = config.compression;
+  pager.seal = config.seal;
   pager.nodes = config.nodes;
   pager.insecure = config.insecure;
+  pager.credentials = config.credentials;
   pager.shards = config.shards > 0 ? config.shards : auto_shards(std::thread::hardware_concurrency());
+  pager.protection = config.protection;
+  pager.on_lost_memory = config.on_lost_memory;
+  pager.repair_bytes_per_second = config.repair_bytes_per_second;
+  pager.on_notice = config.on_notice;
   pager.on_loss = config.on_loss ? config.on_loss : say_and_abort;
   if (pager.nodes.empty()) {
-    region->donor_ = HEC_TRY(explain(start_embedded_donor(bytes)));
+    const std::string token = config.embedded_tls ? make_token() : std::string();
+    region->donor_ = HEC_TRY(explain(start_embedded_donor(bytes, token)));
     pager.nodes.push_back(region->donor_->address());
+    pager.nodes.back().token = token;
   }
   region->pager_ = HEC_TRY(Pager::create(std::move(pager), region->memfd_.get(), problem));
   region->user_view_ = HEC_TRY(explain(Mapping::shared(region->memfd_.get(), bytes)));

@@ -1,8 +1,10 @@
 // hecaton bench: what paging costs on this machine, beside what the machine itself costs. Arguments in, reports out.
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -10,8 +12,10 @@
 #include "base/units.h"
 #include "base/version.h"
 #include "bench/benchmarks.h"
+#include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
+#include "wire/token.h"
 
 namespace hecaton::cli {
 namespace {
@@ -19,29 +23,41 @@ namespace {
 struct Arguments {
   bench::Options options;
   std::vector<std::string> nodes;
-  std::string region, local;
+  std::string region, local, token_file;
+  size_t repeats = 0;  // 0: not said
   std::string html;
   bool json = false;
 };
 
 std::string check_size(const std::string& text) {
   Result<uint64_t> size = parse_size(text);
-  if (!size.ok()) return size.error().context;
-  return *size < 8_MiB ? "at least 8M" : "";
+  if (!size.ok()) return fmt::format("'{}': {}", text, size.error().context);
+  if (*size < 8_MiB) return fmt::format("'{}' is less than 8M", text);
+  return *size > wire::kMaxRegionBytes ? fmt::format("'{}' is more than 16T", text) : "";
+}
+
+std::string check_named(const std::string& text) {
+  return text.empty() ? "a file's name is missing" : "";
 }
 
 void add_common_options(CLI::App& verb, Arguments& arguments, bool has_nodes) {
-  verb.add_option("--repeats", arguments.options.repeats, "how often to measure; medians are shown")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+  verb.add_option("--repeats", arguments.repeats,
+                  "how often to measure; medians are shown (default: 5; with --quick 1)")
+      ->check(CLI::Range(1, 1000));
   if (has_nodes) {
     verb.add_option("--node", arguments.nodes, "a donor to use; default: an embedded one over loopback TCP")
         ->type_name("URL");
-    verb.add_flag("--insecure", arguments.options.insecure, "use donors on other machines: nothing is encrypted yet");
+    verb.add_flag("--insecure", arguments.options.insecure,
+                  "use donors on other machines without a token, unencrypted");
+    verb.add_option("--token-file", arguments.token_file, "file with the token of donors whose URL has none")
+        ->type_name("FILE");
   }
+  verb.add_flag("--seal", arguments.options.seal,
+                "encrypt and authenticate every page before it leaves, as run --seal");
   verb.add_flag("--quick", arguments.options.quick, "a few seconds: shows that it works, measures nothing well");
-  verb.add_flag("--json", arguments.json, "figures as JSON");
-  verb.add_option("--html", arguments.html, "write a page with the plots")->type_name("FILE");
+  verb.add_flag("--json", arguments.json,
+                "figures as JSON; how tells how they were taken, wrong counts wrong results (0)");
+  verb.add_option("--html", arguments.html, "write a page with the plots")->type_name("FILE")->check(check_named);
 }
 
 void add_options(CLI::App& verb, Arguments& arguments, const bench::Benchmark& benchmark) {
@@ -51,6 +67,9 @@ void add_options(CLI::App& verb, Arguments& arguments, const bench::Benchmark& b
         ->check(CLI::Range(100, 10'000'000));
   }
   if (benchmark.has_size) verb.add_option("--size", arguments.region, "the memory to page")->check(size);
+  if (benchmark.has_tls) {
+    verb.add_flag("--tls", arguments.options.tls, "also over TLS, to an embedded donor that wants a token");
+  }
   if (benchmark.has_local) {
     verb.add_option("--local", arguments.local, "how much of it may be in this machine's RAM")->check(size);
   }
@@ -62,14 +81,25 @@ std::string complete(Arguments& arguments) {
   bench::Options& options = arguments.options;
   for (const std::string& text : arguments.nodes) {
     Result<NodeUrl> url = parse_node_url(text);
-    if (!url.ok()) return fmt::format("--node '{}': {}", text, url.error().context);
+    if (!url.ok()) return fmt::format("--node '{}': {}", without_tokens(text), url.error().context);
     options.nodes.push_back(std::move(url).value());
+  }
+  if (options.tls && !options.nodes.empty()) {
+    return "--tls is for the embedded donor; a --node with a token is reached over TLS anyway";
+  }
+  if (!arguments.token_file.empty()) {
+    std::string problem;
+    Result<std::string> token = read_token_file(arguments.token_file, &problem);
+    if (!token.ok()) return fmt::format("--token-file: {}", problem);
+    Result<Credentials> credentials = Credentials::make(*token, {}, &problem);
+    if (!credentials.ok()) return problem;
+    options.credentials = std::move(credentials).value();
   }
   if (!arguments.region.empty()) {
     options.region_bytes = parse_size(arguments.region).value() / kExtentBytes * kExtentBytes;
   }
   if (!arguments.local.empty()) options.local_bytes = parse_size(arguments.local).value();
-  if (options.quick) options.repeats = 1;
+  options.repeats = arguments.repeats != 0 ? arguments.repeats : options.quick ? 1 : 5;
   if (isatty(STDERR_FILENO)) {
     options.progress = [](const std::string& doing) { print_error("\r\033[K{}", doing); };
   }
@@ -100,9 +130,12 @@ void print_reports(const std::vector<bench::Report>& reports, bool json, bool al
 
 // Nothing is more annoying than to learn after minutes of measuring that the result has no place to go.
 std::string check_writable(const std::string& path) {
+  struct stat before;
+  const bool is_new = lstat(path.c_str(), &before) != 0;
   FILE* file = fopen(path.c_str(), "a");
   if (!file) return strerror(errno);
   fclose(file);
+  if (is_new) unlink(path.c_str());  // a bench that is interrupted leaves no empty page
   return "";
 }
 
@@ -111,6 +144,11 @@ std::string check_arguments(Arguments& arguments) {
   if (!problem.empty() || arguments.html.empty()) return problem;
   problem = check_writable(arguments.html);
   return problem.empty() ? "" : fmt::format("--html '{}': {}", arguments.html, problem);
+}
+
+void note_seal(bool sealed, bench::Report& report) {
+  report.figures["sealed"] = sealed;
+  if (sealed) report.notes.push_back("pages are sealed: AES-256-GCM, on the host");
 }
 
 // Progress on a terminal is one line, which names the benchmark and is gone at the end.
@@ -124,6 +162,7 @@ Result<bench::Report> measure(const bench::Benchmark& benchmark, bench::Options 
   options.say("starting");
   Result<bench::Report> report = benchmark.measure(options, problem);
   if (show) show("");
+  if (report.ok()) note_seal(options.seal, *report);
   return report;
 }
 
@@ -153,7 +192,36 @@ int run(Arguments& arguments, std::span<const bench::Benchmark> wanted) {
 
 }  // namespace
 
+namespace {
+
+std::string names_of_benchmarks() {
+  std::string names;
+  for (const bench::Benchmark& benchmark : bench::benchmarks()) names += std::string(benchmark.name) + ", ";
+  return names + "or all";
+}
+
+// CLI11 says of an unknown word only that a subcommand is missing.
+bool names_a_benchmark(const std::vector<std::string>& arguments) {
+  if (!arguments.empty() && arguments[0].starts_with('-')) return true;  // --help, or what CLI11 explains
+  auto is_it = [&](const bench::Benchmark& benchmark) { return arguments[0] == benchmark.name; };
+  if (!arguments.empty() && (arguments[0] == "all" || std::ranges::any_of(bench::benchmarks(), is_it))) return true;
+  print_error("hecaton bench: {} {}; hecaton bench --help tells what they measure\n",
+              arguments.empty() ? "which one? Say" : fmt::format("there is no '{}'; say", arguments[0]),
+              names_of_benchmarks());
+  return false;
+}
+
+int explain_usage(const CLI::App& app, const CLI::ParseError& error) {
+  std::string name = "hecaton bench";
+  for (const CLI::App* verb : app.get_subcommands()) name += " " + verb->get_name();
+  print_error("{}: {}; {} --help shows the options\n", name, explain(error), name);
+  return kExitUsage;
+}
+
+}  // namespace
+
 int bench(const std::vector<std::string>& arguments) {
+  if (!names_a_benchmark(arguments)) return kExitUsage;
   CLI::App app;
   app.name("hecaton bench");
   app.description(
@@ -172,7 +240,7 @@ int bench(const std::vector<std::string>& arguments) {
   try {
     app.parse(reversed);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kExitUsage;
+    return error.get_exit_code() == 0 ? app.exit(error) : explain_usage(app, error);
   }
   for (const bench::Benchmark& benchmark : bench::benchmarks()) {
     if (app.got_subcommand(benchmark.name)) return run(given, std::span(&benchmark, 1));

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/version.h"
+#include "cli/command_line.h"
 #include "cli/doctor_checks.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
@@ -66,7 +67,9 @@ int doctor(const std::vector<std::string>& arguments) {
   try {
     app.parse(reversed);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kExitUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    print_error("hecaton doctor: {}; hecaton doctor --help shows the options\n", explain(error));
+    return kExitUsage;
   }
   std::vector<Check> checks = examine_machine(options);
   bool can_run = true;

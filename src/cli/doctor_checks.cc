@@ -2,17 +2,19 @@
 
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <sstream>
 
 #include "base/random.h"
 #include "base/units.h"
 #include "cli/installed.h"
+#include "cli/nodes_file.h"
+#include "cli/output.h"
 #include "os/kvm_probe.h"
 #include "os/memory.h"
 #include "os/process.h"
@@ -79,7 +81,7 @@ Check check_kvm() {
     return {"kvm", Verdict::kNote, fmt::format("/dev/kvm cannot be opened: {}", strerror(probe.os_error)), meaning,
             "adduser $USER kvm, then log in again"};
   }
-  std::string speed = fmt::format("guest loop {:.0f}, native {:.0f} rounds a microsecond", probe.guest_loops_per_us,
+  std::string speed = fmt::format("guest loop {:.2g}, native {:.0f} rounds a microsecond", probe.guest_loops_per_us,
                                   probe.native_loops_per_us);
   if (!probe.fast) {
     return {"kvm", Verdict::kNote, "/dev/kvm opens, but interprets guests: " + speed, meaning,
@@ -127,13 +129,6 @@ Check check_rdma() {
   return {"rdma", problem->has_device ? Verdict::kNote : Verdict::kGood, problem->missing, meaning, problem->remedy};
 }
 
-Check check_real_time() {
-  rlimit limit{};
-  getrlimit(RLIMIT_RTPRIO, &limit);
-  bool may = geteuid() == 0 || limit.rlim_cur > 0;
-  return {"real-time priority", Verdict::kGood, may ? "allowed" : "not allowed", "not used by this version", ""};
-}
-
 Check check_qemu(const std::string& name) {
   const char* meaning = "the VM runs in a stock QEMU";
   std::string problem;
@@ -170,15 +165,22 @@ Check check_memory() {
 Check check_donor(const NodeUrl& url) {
   const std::string name = "donor " + url.printable();
   std::string detail;
-  auto stream = connect_to(url, Deadline::after_ms(2000));
+  auto stream = connect_to(url, Credentials(), Deadline::after_ms(2000));
+  const char* const no_start = "a VM that names this donor would not start";
+  if (!stream.ok() && stream.error().code == ErrorCode::kUntrusted) {
+    return {name, Verdict::kNote, stream.error().context, no_start, ""};
+  }
   if (!stream.ok()) {
-    return {name, Verdict::kNote, stream.error().describe(), "a VM that names this donor would not start",
+    return {name, Verdict::kNote, stream.error().describe(), no_start,
             fmt::format("on that machine: hecatond --size SIZE --listen {}{}", url.printable(),
-                        url.is_loopback() ? "" : " --insecure")};
+                        url.is_loopback() ? "" : " --token-file FILE")};
   }
   LinkBuffers buffers(wire::kHeaderBytes);
   auto client = DonorClient::handshake(std::move(*stream), wire::Role::kControl, random_id(), buffers,
                                        Deadline::after_ms(2000), &detail);
+  if (!client.ok() && client.error().code == ErrorCode::kPermission && !detail.empty()) {
+    return {name, Verdict::kNote, detail, no_start, ""};
+  }
   if (!client.ok()) {
     return {name, Verdict::kNote, detail.empty() ? client.error().describe() : detail,
             "something answers there, but it is not a hecatond of this version",
@@ -192,22 +194,21 @@ Check check_donor(const NodeUrl& url) {
 
 void check_donors(const DoctorOptions& options, std::vector<Check>* checks) {
   std::vector<NodeUrl> urls;
-  std::vector<NodesFileProblem> problems;
   for (const std::string& text : options.nodes) {
     Result<NodeUrl> url = parse_node_url(text);
     if (url.ok())
       urls.push_back(*url);
     else
-      problems.push_back({0, text, url.error().context});
+      checks->push_back({"donor '" + harmless(text) + "'", Verdict::kNote, url.error().context,
+                         "a VM that names this donor would not start", "write it as HOST or HOST:PORT"});
   }
-  if (std::ifstream file("cluster_uffd.conf"); options.nodes.empty() && file) {
-    std::stringstream content;
-    content << file.rdbuf();
-    urls = parse_nodes_file(content.str(), &problems);
-  }
-  for (const NodesFileProblem& problem : problems) {
-    checks->push_back({"donor '" + problem.text + "'", Verdict::kNote, problem.what,
-                       "a VM that names this donor would not start", "write it as HOST or HOST:PORT"});
+  if (struct stat info; options.nodes.empty() && lstat(kDefaultNodesFile, &info) == 0) {
+    NodesFile file = read_nodes_file(kDefaultNodesFile);
+    for (const std::string& problem : file.problems) {
+      checks->push_back({"nodes file", Verdict::kNote, problem, "a VM would not start from this folder",
+                         "write one HOST or HOST:PORT a line"});
+    }
+    urls = std::move(file.nodes);
   }
   for (const NodeUrl& url : urls) checks->push_back(check_donor(url));
 }
@@ -228,7 +229,6 @@ std::vector<Check> examine_machine(const DoctorOptions& options) {
                                "ulimit -l unlimited (in /etc/security/limits.conf: memlock)"));
   checks.push_back(check_limit("open files limit", RLIMIT_NOFILE, 1024,
                                "each donor takes three descriptors of the pager", "ulimit -n 65536"));
-  checks.push_back(check_real_time());
   checks.push_back(check_rdma());
   checks.push_back(check_qemu(options.qemu));
   checks.push_back(check_parts());

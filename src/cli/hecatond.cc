@@ -12,13 +12,15 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <fstream>
 #include <string>
 
 #include "base/log.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "cli/command_line.h"
+#include "cli/donor_trust.h"
 #include "donor/server.h"
+#include "os/memory.h"
 
 namespace hecaton {
 namespace {
@@ -26,13 +28,16 @@ namespace {
 constexpr int kUsage = 2;
 constexpr int kMachineCannot = 3;
 constexpr unsigned kMostThreads = 256;
+constexpr unsigned kMostGraceSeconds = 7 * 24 * 3600;
 
 struct Options {
   std::string size;
   std::string listen = "127.0.0.1:9999";
   std::string rdma = "auto";
+  std::string backing;
+  unsigned grace_seconds = 30;
   unsigned threads = 0;
-  bool insecure = false;
+  TrustOptions trust;
   int parent_fd = -1;
 };
 
@@ -60,23 +65,48 @@ void describe(CLI::App& app, Options& options) {
                  "serve rdma:// too, on the same port: auto (where the address is one of an RDMA device), on, off")
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str();
-  app.add_flag("--insecure", options.insecure,
-               "allow --listen beyond this machine although nothing is encrypted: anyone on that network\n"
-               "could read and change the memory of guests");
+  app.add_option("--token-file", options.trust.token_file,
+                 "serve only hosts that know the token in it, over TLS; made, with a new token, if it is not there")
+      ->type_name("FILE");
+  app.add_option("--tls-cert", options.trust.certificates.certificate,
+                 "instead of a token: this donor's certificate, PEM; with --tls-key and --tls-ca")
+      ->type_name("FILE");
+  app.add_option("--tls-key", options.trust.certificates.key, "its private key, PEM")->type_name("FILE");
+  app.add_option("--tls-ca", options.trust.certificates.authority,
+                 "serve only hosts with a certificate that one of these signed, PEM")
+      ->type_name("FILE");
+  app.add_option("--backing", options.backing,
+                 "lend space on a disk instead of memory: pages lie in nameless files in this directory, and are gone\n"
+                 "with this process, however it ends. They are plain text on the disk unless the host runs with --seal")
+      ->type_name("DIR");
+  app.add_option("--grace", options.grace_seconds,
+                 "how long the memory of a VM is kept after its last connection broke: a VM that is stopped as it\n"
+                 "should be gives it back at once. 0: not at all")
+      ->check(CLI::Range(0u, kMostGraceSeconds))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  app.add_flag("--insecure", options.trust.insecure,
+               "allow --listen beyond this machine without any of these: nothing is encrypted, and anyone on that\n"
+               "network could read and change the memory of guests");
   app.add_option("--parent-fd", options.parent_fd, "")
       ->group("");  // hidden: end when that descriptor's other end closes
   app.set_version_flag("--version", fmt::format("hecatond {}", kVersion));
   app.footer(
       "Examples:\n"
       "  hecatond --size 16G                                    lend 16 GiB to this machine itself, on port 9999\n"
-      "  hecatond --size 64G --listen 10.0.0.7:9999 --insecure  lend 64 GiB on a network of your own, unencrypted\n"
-      "On the host: hecaton run --node 10.0.0.7:9999 ...\n"
+      "  hecatond --size 64G --listen 10.0.0.7:9999 --token-file /etc/hecaton/token\n"
+      "                                                         lend 64 GiB to hosts that know the token\n"
+      "  hecatond --size 500G --backing /var/lib/hecatond       lend space on a disk of this machine\n"
+      "With --token-file it prints 'pair with  hecaton://TOKEN@10.0.0.7:9999': put that URL, a secret, into the nodes "
+      "file of the\n"
+      "host, and run there: hecaton run --nodes FILE ...\n"
       "HECATON_LOG=info logs the regions that come and go. SIGTERM ends it; VMs that still use it lose that memory.");
 }
 
 // The bytes to lend and where, or the exit status after a message.
 struct Checked {
   DonorConfig config;
+  std::string token;
   int status = 0;
 };
 
@@ -98,25 +128,32 @@ Checked check(const Options& options) {
         fail(kUsage, "--listen '{}': {}; for example --listen 127.0.0.1:9999", options.listen, listen.error().context);
     return checked;
   }
-  if (!listen->is_loopback() && !options.insecure) {
-    checked.status =
-        fail(kUsage,
-             "--listen {} is reachable from other machines, and traffic is not encrypted yet: anyone on that network "
-             "could read and change guest memory. Listen on 127.0.0.1, or, on a network that is yours alone, add "
-             "--insecure",
-             listen->printable());
+  TrustOptions trust_options = options.trust;
+  trust_options.rdma_wanted = options.rdma == "on";
+  std::string problem;
+  std::optional<Trust> trust = load_trust(trust_options, *listen, &problem);
+  if (!trust) {
+    checked.status = fail(kUsage, "{}", problem);
     return checked;
   }
+  checked.token = trust->token;
+  checked.config.tls = trust->tls;
   checked.config.lends_bytes = *size;
   checked.config.listen = *listen;
   checked.config.threads = options.threads;
-  checked.config.rdma = options.rdma == "on"    ? RdmaUse::kRequired
-                        : options.rdma == "off" ? RdmaUse::kOff
-                                                : RdmaUse::kIfThere;
+  checked.config.backing = options.backing;
+  checked.config.grace_ms = int64_t{options.grace_seconds} * 1000;
+  checked.config.rdma = options.rdma == "on"                           ? RdmaUse::kRequired
+                        : options.rdma == "off" || options.trust.any() ? RdmaUse::kOff  // it is not encrypted
+                                                                       : RdmaUse::kIfThere;
+  if (!options.backing.empty() && options.rdma == "on") {
+    checked.status =
+        fail(kUsage, "--rdma on: with --backing there is no RDMA, which reads memory; leave one of them out");
+  }
   return checked;
 }
 
-// Guest memory reaches no core dump and no debugger of the same user; connections may be many.
+// Guest memory and tokens reach no core dump and no debugger of the same user; connections may be many.
 void prepare_process() {
   prctl(PR_SET_DUMPABLE, 0);
   rlimit none{0, 0};
@@ -127,28 +164,26 @@ void prepare_process() {
     setrlimit(RLIMIT_NOFILE, &files);
   }
   signal(SIGPIPE, SIG_IGN);
-}
-
-// Bytes that this machine could give now; 0 if it does not tell.
-uint64_t available_bytes() {
-  std::ifstream file("/proc/meminfo");
-  std::string name;
-  uint64_t kib = 0;
-  while (file >> name >> kib) {
-    if (name == "MemAvailable:") return kib << 10;
-    file.ignore(256, '\n');
-  }
-  return 0;
+  signal(SIGXFSZ, SIG_IGN);  // a file that may grow no more is an answer
 }
 
 void warn_if_short_of_memory(uint64_t lends_bytes) {
-  uint64_t available = available_bytes();
+  uint64_t available = available_memory();
   if (available == 0 || lends_bytes <= available) return;
   event_log().warn(
       "--size {} is more than the {} this machine has available now: when guests fill it, the machine swaps or its "
       "kernel "
       "kills this process, and their memory is lost; choose a smaller --size",
       format_size(lends_bytes), format_size(available));
+}
+
+void warn_if_short_of_disk(uint64_t lends_bytes, const DonorServer& server) {
+  const uint64_t free_bytes = server.backing_free_bytes();
+  if (lends_bytes <= free_bytes) return;
+  event_log().warn(
+      "--size {} is more than the {} that the disk under --backing has free: when it is full, what guests evict is "
+      "refused; choose a smaller --size",
+      format_size(lends_bytes), format_size(free_bytes));
 }
 
 int explain_no_rdma(const Error& error, const NodeUrl& listen) {
@@ -193,13 +228,24 @@ void wait_for_the_end(int signals, int parent_fd) {
   }
 }
 
+void print_ready(const DonorServer& server, const Checked& checked) {
+  const NodeUrl& address = server.address();
+  fmt::print("hecatond: lending {} on {}\n", format_size(checked.config.lends_bytes), address.printable());
+  if (!checked.token.empty()) {
+    NodeUrl pair = address_for_others(address);
+    pair.token = checked.token;
+    fmt::print("hecatond: pair with  {}\n", pair.with_token());
+  }
+  if (server.serves_rdma()) fmt::print("hecatond: also over RDMA, as rdma://{}\n", address.printable());
+}
+
 int run(const Options& options) {
+  prepare_process();  // before there is a token in it
   Checked checked = check(options);
   if (checked.status != 0) return checked.status;
   if (options.parent_fd >= 0 && fcntl(options.parent_fd, F_SETFD, FD_CLOEXEC) != 0) {
     return fail(kUsage, "--parent-fd {}: that descriptor is not open", options.parent_fd);
   }
-  prepare_process();
   sigset_t ending;
   sigemptyset(&ending);
   sigaddset(&ending, SIGTERM);
@@ -208,14 +254,13 @@ int run(const Options& options) {
   OwnedFd signals(signalfd(-1, &ending, SFD_CLOEXEC));
   if (!signals.valid()) return fail(kMachineCannot, "{}", system_error("signalfd").describe());
 
-  warn_if_short_of_memory(checked.config.lends_bytes);
-  Result<std::unique_ptr<DonorServer>> server = DonorServer::start(checked.config);
+  if (options.backing.empty()) warn_if_short_of_memory(checked.config.lends_bytes);
+  std::string problem;
+  Result<std::unique_ptr<DonorServer>> server = DonorServer::start(checked.config, &problem);
+  if (!server.ok() && !problem.empty()) return fail(kUsage, "--backing: {}", problem);
   if (!server.ok()) return explain_start_failure(server.error(), checked.config.listen);
-  fmt::print("hecatond: lending {} on {}\n", format_size(checked.config.lends_bytes),
-             server.value()->address().printable());
-  if (server.value()->serves_rdma()) {
-    fmt::print("hecatond: also over RDMA, as rdma://{}\n", server.value()->address().printable());
-  }
+  if (!options.backing.empty()) warn_if_short_of_disk(checked.config.lends_bytes, *server.value());
+  print_ready(*server.value(), checked);
   fflush(stdout);
   wait_for_the_end(signals.get(), options.parent_fd);
   server.value()->stop();
@@ -235,7 +280,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& asked) {
     return app.exit(asked);  // --help, --version
   } catch (const CLI::ParseError& error) {
-    return hecaton::fail(hecaton::kUsage, "{}; 'hecatond --help' shows the options", error.what());
+    return hecaton::fail(hecaton::kUsage, "{}; 'hecatond --help' shows the options", hecaton::cli::explain(error));
   }
   return hecaton::run(options);
 }

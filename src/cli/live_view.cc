@@ -1,9 +1,10 @@
 #include "cli/live_view.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <algorithm>
 
 #include "base/units.h"
 #include "cli/output.h"
@@ -27,11 +28,16 @@ void row(const char* what, const std::string& value) {
 
 void print_live_line(const nlohmann::json& stats, const std::string& accel, double faults_per_second) {
   const bool terminal = isatty(STDERR_FILENO);
-  print_error("{}memory/{} | resident {} of {} | remote {} | {:.0f} faults/s | p50 {} us p99 {} us{}",
-              terminal ? "\r\033[K" : "hecaton: ", accel, format_size(figure(stats, "resident_bytes")),
-              format_size(figure(stats, "local_limit_bytes")), format_size(figure(stats, "remote_bytes")),
-              faults_per_second, latency(stats, "p50"), latency(stats, "p99"), terminal ? "" : "\n");
-  fflush(stderr);
+  std::string line = fmt::format(
+      "memory/{} | resident {} of {} | remote {} | {:.0f} faults/s | p50 {} us p99 {} us", accel,
+      format_size(figure(stats, "resident_bytes")), format_size(figure(stats, "local_limit_bytes")),
+      format_size(figure(stats, "remote_bytes")), faults_per_second, latency(stats, "p50"), latency(stats, "p99"));
+  // A line that goes over into the next is not wiped by the one after it.
+  winsize window{};
+  if (terminal && ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1) {
+    line.resize(std::min<size_t>(line.size(), window.ws_col - 1));
+  }
+  print_error("{}{}{}", terminal ? "\r\033[K" : "hecaton: ", line, terminal ? "" : "\n");
 }
 
 void print_summary(const nlohmann::json& stats, const std::string& accel, double seconds) {

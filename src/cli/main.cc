@@ -27,9 +27,10 @@ constexpr const char* kHelp =
 
 Machines that lend memory run hecatond (hecatond --help).
 
-Example: a VM with 8 GiB, 2 GiB of it here and the rest on another PC of a network that you trust:
-  other PC:   hecatond --size 8G --listen 0.0.0.0:9999 --insecure
-  this PC:    hecaton run -m 8G --local 2G --node 192.0.2.7 --insecure -- -hda disk.qcow2
+Example: a VM with 8 GiB, 2 GiB of it here and the rest on another PC:
+  other PC:   hecatond --size 8G --listen 0.0.0.0:9999 --token-file token
+  this PC:    put the URL that it prints into a file (chmod 600 donors.conf), then
+              hecaton run -m 8G --local 2G --nodes donors.conf -- -hda disk.qcow2
 
   --help, --version
 )";
@@ -65,7 +66,21 @@ void prepare_process() {
   signal(SIGXFSZ, SIG_IGN);
 }
 
+// What was said is kept; what is left in the process's arguments, which every user can see, loses its tokens. It was
+// visible for a moment: files are better.
+void hide_tokens(int argc, char** argv) {
+  for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; ++i) {
+    char* at = strrchr(argv[i], '@');
+    if (!at) continue;
+    char* scheme = strstr(argv[i], "://");
+    char* first = scheme && scheme < at ? scheme + 3 : argv[i];
+    if (char* value = strchr(first, '='); value && value < at) first = value + 1;
+    memset(first, '*', static_cast<size_t>(at - first));
+  }
+}
+
 int run_verb(const std::vector<std::string>& arguments) {
+  if (arguments.size() == 2 && arguments[0] == "help") return run_verb({arguments[1], "--help"});
   if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
     hecaton::cli::write_text(arguments.empty() ? stderr : stdout, kHelp);
     return arguments.empty() ? hecaton::cli::kExitUsage : 0;
@@ -86,7 +101,9 @@ int run_verb(const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   hecaton::start_log("hecaton");
   prepare_process();
-  const int status = run_verb({argv + 1, argv + argc});
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  hide_tokens(argc, argv);
+  const int status = run_verb(arguments);
   if (fflush(stdout) == 0 && !ferror(stdout)) return status;
   print_error("hecaton: the output could not be written: {}\n", strerror(errno));
   return status == 0 ? 1 : status;

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -18,6 +19,15 @@ inline void write_text(FILE* stream, const std::string& text) {
 template <typename... Args>
 void print_error(fmt::format_string<Args...> text, Args&&... args) {
   write_text(stderr, fmt::format(text, std::forward<Args>(args)...));
+}
+
+// Text from elsewhere (a file, a peer) for a message: short, and without what would move a terminal's cursor.
+inline std::string harmless(const std::string& text) {
+  constexpr size_t kMost = 60;
+  std::string clean = text.substr(0, kMost);
+  std::replace_if(
+      clean.begin(), clean.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text.size() > kMost ? clean + "..." : clean;
 }
 
 // For what the user asked to see; main() turns a failed delivery into a failed exit status.

@@ -1,6 +1,7 @@
 // hecaton run: decides mode and accelerator, says why, and starts the VM.
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -82,14 +83,18 @@ int run_memory_mode(const RunOptions& options, const KvmProbe& kvm) {
   std::string problem;
   auto qemu = find_program(options.qemu, &problem);
   if (!qemu) {
+    const bool missing = problem.ends_with("not found");
     return fail(kExitMachine,
-                problem + "; install it (Debian: apt install qemu-system-x86), or name another with --qemu");
+                problem + (missing ? "; install it (Debian: apt install qemu-system-x86), or name another with --qemu"
+                                   : "; name a QEMU with --qemu"));
   }
   Result<QemuAccels> accels = accels_of(*qemu);
   if (!accels.ok())
     return fail(kExitMachine, *qemu + " -accel help: " + accels.error().describe() + "; is that a QEMU?");
   if (!accels->kvm && !accels->tcg)
-    return fail(kExitMachine, *qemu + " names no accelerator (-accel help); is that a QEMU?");
+    return fail(kExitMachine, fmt::format("{0} names no accelerator: it is no QEMU, or does not start here. "
+                                          "`{0} -accel help` shows what it says",
+                                          *qemu));
   Decision<Accel> accel = decide_accel(options.accel, kvm, *accels);
   if (!accel.ok()) return fail(accel.exit_code, accel.reason);
   if (accel.choice == Accel::kKvm && !all_good(check_kvm_arguments(options.qemu_arguments))) return kExitUsage;
@@ -104,6 +109,9 @@ int run(const std::vector<std::string>& arguments) {
   int exit_status = 0;
   std::optional<RunOptions> options = parse_run_options(arguments, &exit_status);
   if (!options) return exit_status;
+  if (options->has_secrets()) {  // they reach no core dump
+    prctl(PR_SET_DUMPABLE, 0);
+  }
   const KvmProbe kvm = probe_kvm();
   Decision<Mode> mode = decide_mode(options->mode, find_devices(kvm));
   if (!mode.ok()) return fail(mode.exit_code, mode.reason);

@@ -10,23 +10,24 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "base/stripes.h"
 #include "base/units.h"
+#include "cli/command_line.h"
+#include "cli/nodes_file.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
 #include "pager/pager.h"
+#include "transport/credentials.h"
+#include "wire/token.h"
 
 namespace hecaton::cli {
 namespace {
 
-constexpr const char* kDefaultNodesFile = "cluster_uffd.conf";
-
 // As typed, before anything is checked.
 struct RawOptions {
-  std::string memory, local, nodes_file, prefetch = "auto", shards = "auto";
+  std::string memory, local, nodes_file, token_file, prefetch = "auto", shards = "auto", repair_rate;
   std::vector<std::string> nodes;
 };
 
@@ -51,11 +52,13 @@ void describe(CLI::App& app, RawOptions& raw, RunOptions& options) {
       "Donors: --node, else the nodes file, else an embedded donor on this machine.\n"
       "Exit status: QEMU's own; 2 usage; 3 this machine cannot do it; 4 guest stopped: memory lost.\n\n"
       "  hecaton run -m 4G --local 1G -- -hda disk.qcow2\n"
-      "  hecaton run -m 8G --local 25% --node 127.0.0.1:9999 -- -nographic -kernel vmlinuz -append console=ttyS0");
+      "  hecaton run -m 8G --local 25% --nodes donors.conf -- -nographic -kernel vmlinuz -append console=ttyS0\n"
+      "  (donors.conf: the URLs that hecatond prints as 'pair with', one a line; chmod 600 donors.conf)");
   app.add_option("-m,--memory", raw.memory, "RAM of the VM; whole MiB (not for mode kernel)")->type_name("SIZE");
   app.add_option("--local", raw.local, "how much of it may be in this machine's RAM (default: half)")
       ->type_name("SIZE|N%");
-  app.add_option("--node", raw.nodes, "a donor: [hecaton://|rdma://]HOST[:PORT]; repeat for more")->type_name("URL");
+  app.add_option("--node", raw.nodes, "a donor: [hecaton://|rdma://][TOKEN@]HOST[:PORT]; repeat for more")
+      ->type_name("URL");
   app.add_option("--nodes", raw.nodes_file, "file with one donor a line (default: cluster_uffd.conf if it is there)")
       ->type_name("FILE");
   app.add_option("--name", options.name, "the VM's name at donors and in messages")->type_name("NAME");
@@ -67,15 +70,43 @@ void describe(CLI::App& app, RawOptions& raw, RunOptions& options) {
   app.add_option("--shards", raw.shards,
                  "threads that serve page faults (1 to 16); auto: one for every four processors, at most 8")
       ->type_name("auto|N");
-  app.add_option("--compress", options.compress,
-                 "auto: pages travel compressed where measurements say that it pays; off: never")
-      ->check(CLI::IsMember({"auto", "off"}));
+  app.add_option(
+         "--compress", options.compress,
+         "auto: pages travel compressed where measurements say that it pays; on: where they shrink; off: never\n"
+         "(default: auto; with --seal off, because the length of a compressed page tells about its content)")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
+  app.add_flag("--seal", options.seal,
+               "encrypt and authenticate every page before it leaves (AES-256-GCM): donors can neither read, change\n"
+               "nor replay one");
+  app.add_option("--protect", options.protect,
+                 "where else each page is kept before it leaves: mirror (at a second donor), spill (on this machine's\n"
+                 "disk), none; auto: mirror if two donors have room for it, else spill; none with the embedded donor")
+      ->check(CLI::IsMember({"auto", "mirror", "spill", "none"}));
+  app.add_option("--spill-dir", options.spill_directory,
+                 "the directory for spilled pages, on a disk (default: /var/tmp); nothing stays there")
+      ->type_name("DIR");
+  app.add_option(
+         "--on-loss", options.on_loss,
+         "when memory is lost for good: stop the guest, or poison: it gets a memory error for those pages only\n"
+         "(needs KVM and Linux 6.6)")
+      ->check(CLI::IsMember({"stop", "poison"}));
+  app.add_option("--repair-rate", raw.repair_rate,
+                 "bytes a second that may be copied to bring protection back (default: 256M)")
+      ->type_name("SIZE");
   app.add_option("--qemu", options.qemu, "the QEMU to start")->type_name("PATH");
   app.add_option("--giantvm-qemu", options.giantvm_qemu, "GiantVM's own QEMU, for mode kernel")->type_name("PATH");
   app.add_option("--report", options.report_file, "write the run's figures there, as JSON, at the end")
       ->type_name("FILE");
+  app.add_option("--token-file", raw.token_file, "file with the token of donors whose URL has none")->type_name("FILE");
+  app.add_option("--tls-cert", options.certificates.certificate,
+                 "for donors with certificates: ours, PEM; with --tls-key and --tls-ca")
+      ->type_name("FILE");
+  app.add_option("--tls-key", options.certificates.key, "its private key, PEM")->type_name("FILE");
+  app.add_option("--tls-ca", options.certificates.authority, "who signs the donors' certificates, PEM")
+      ->type_name("FILE");
   app.add_flag("--insecure", options.insecure,
-               "use donors on other machines although page traffic is not encrypted yet");
+               "use donors on other machines without token or certificate: anyone on that network could read and\n"
+               "change the VM's memory");
   app.add_flag("--live", options.live, "show a line of live figures on stderr");
   app.add_flag("-q,--quiet", options.quiet, "say nothing but problems");
 }
@@ -115,18 +146,10 @@ void check_local(const RawOptions& raw, RunOptions& options, Problems& problems)
   }
 }
 
-void read_nodes_file(const std::string& path, RunOptions& options, Problems& problems) {
-  struct stat info;
-  if (stat(path.c_str(), &info) != 0) return problems.add("nodes file {}: {}", path, strerror(errno));
-  if (!S_ISREG(info.st_mode)) return problems.add("nodes file {} is not a regular file", path);
-  std::ifstream file(path);
-  std::stringstream content;
-  content << file.rdbuf();
-  if (!file) return problems.add("nodes file {}: cannot be read: {}", path, strerror(errno));
-  std::vector<NodesFileProblem> bad_lines;
-  options.nodes = parse_nodes_file(content.str(), &bad_lines);
-  for (const NodesFileProblem& bad : bad_lines) problems.add("{}:{}: '{}': {}", path, bad.line, bad.text, bad.what);
-  if (bad_lines.empty() && options.nodes.empty()) problems.add("nodes file {} names no donor", path);
+void take_nodes_file(const std::string& path, RunOptions& options, Problems& problems) {
+  NodesFile file = read_nodes_file(path);
+  for (const std::string& problem : file.problems) problems.add("{}", problem);
+  options.nodes = std::move(file.nodes);
   options.nodes_source = path;
 }
 
@@ -135,9 +158,9 @@ void check_nodes(const RawOptions& raw, RunOptions& options, Problems& problems)
   for (const std::string& text : raw.nodes) {
     Result<NodeUrl> url = parse_node_url(text);
     if (!url.ok()) {
-      problems.add("--node '{}': {}", text, url.error().context);
+      problems.add("--node '{}': {}", without_tokens(text), url.error().context);
     } else if (std::find(options.nodes.begin(), options.nodes.end(), *url) != options.nodes.end()) {
-      problems.add("--node '{}': this donor is named twice", text);
+      problems.add("--node '{}': this donor is named twice", url->printable());
     } else {
       options.nodes.push_back(std::move(*url));
     }
@@ -145,17 +168,38 @@ void check_nodes(const RawOptions& raw, RunOptions& options, Problems& problems)
   options.nodes_source = "--node";
   if (!raw.nodes.empty()) return;
   if (!raw.nodes_file.empty()) {
-    read_nodes_file(raw.nodes_file, options, problems);
+    take_nodes_file(raw.nodes_file, options, problems);
   } else if (struct stat info; lstat(kDefaultNodesFile, &info) == 0) {
-    read_nodes_file(kDefaultNodesFile, options, problems);
+    take_nodes_file(kDefaultNodesFile, options, problems);
   }
 }
 
-void check_tokens(const RunOptions& options, Problems& problems) {
+bool any_token_in(const std::vector<NodeUrl>& nodes) {
+  return std::any_of(nodes.begin(), nodes.end(), [](const NodeUrl& node) { return !node.token.empty(); });
+}
+
+void check_trust(const RawOptions& raw, RunOptions& options, Problems& problems) {
   for (const NodeUrl& node : options.nodes) {
     if (node.token.empty()) continue;
-    problems.add("donor {}: this version has no tokens yet; leave TOKEN@ away", node.printable());
+    if (node.rdma) problems.add("donor {}: {}", node.printable(), kRdmaWithToken);
+    if (auto token = parse_token(node.token); !token.ok()) {
+      problems.add("donor {}: {}; hecatond prints the URL to use", node.printable(), token.error().context);
+    }
   }
+  const CertificateFiles& files = options.certificates;
+  if (files.any() && !files.all()) problems.add("--tls-cert, --tls-key and --tls-ca belong together: give all three");
+  if (files.any() && !raw.token_file.empty()) problems.add("--token-file and --tls-...: choose one of them");
+  if ((files.any() || !raw.token_file.empty()) && options.nodes.empty()) {
+    problems.add("{}: no donor is named; it is for donors on other machines, see --node and --nodes",
+                 files.any() ? "--tls-cert" : "--token-file");
+  }
+  std::string problem;
+  if (!raw.token_file.empty()) {
+    Result<std::string> token = read_token_file(raw.token_file, &problem);
+    if (token.ok()) options.token = *token;
+  }
+  if (problem.empty()) (void)Credentials::make(options.token, files.all() ? files : CertificateFiles(), &problem).ok();
+  if (!problem.empty()) problems.add("{}{}", raw.token_file.empty() ? "" : "--token-file: ", problem);
 }
 
 void check_prefetch(const RawOptions& raw, RunOptions& options, Problems& problems) {
@@ -183,6 +227,31 @@ void check_shards(const RawOptions& raw, RunOptions& options, Problems& problems
   }
 }
 
+void check_protection(const RawOptions& raw, RunOptions& options, Problems& problems) {
+  if (options.nodes.empty() && (options.protect == "mirror" || options.protect == "spill")) {
+    problems.add("--protect {}: no donor is named, all of the VM's memory is on this machine; name donors with --node",
+                 options.protect);
+  } else if (options.protect == "mirror" && options.nodes.size() < 2) {
+    problems.add(
+        "--protect mirror: a mirror needs two donors, and {} is the only one; name another with --node, or say "
+        "--protect spill",
+        options.nodes.front().printable());
+  }
+  struct stat info;
+  if (!options.spill_directory.empty() &&
+      (stat(options.spill_directory.c_str(), &info) != 0 || !S_ISDIR(info.st_mode))) {
+    problems.add("--spill-dir {}: {}", options.spill_directory, errno != 0 ? strerror(errno) : "not a directory");
+  }
+  if (raw.repair_rate.empty()) return;
+  Result<uint64_t> rate = parse_size(raw.repair_rate);
+  if (!rate.ok() || *rate < 1_MiB) {
+    problems.add("--repair-rate '{}': {}; for example 256M", raw.repair_rate,
+                 rate.ok() ? "at least 1M a second" : rate.error().context);
+  } else {
+    options.repair_bytes_per_second = *rate;
+  }
+}
+
 void check_name(RunOptions& options, Problems& problems) {
   if (options.name.empty()) options.name = fmt::format("vm-{}", getpid());
   bool good = options.name.size() <= 64 && std::all_of(options.name.begin(), options.name.end(), [](char c) {
@@ -193,11 +262,18 @@ void check_name(RunOptions& options, Problems& problems) {
 
 void check_report(const RunOptions& options, Problems& problems) {
   if (options.report_file.empty()) return;
+  struct stat before;
+  const bool is_new = lstat(options.report_file.c_str(), &before) != 0;
   std::ofstream file(options.report_file, std::ios::app);
-  if (!file) problems.add("--report {}: cannot be written: {}", options.report_file, strerror(errno));
+  if (!file) return problems.add("--report {}: cannot be written: {}", options.report_file, strerror(errno));
+  if (is_new) unlink(options.report_file.c_str());  // a run that does not start leaves no empty report
 }
 
 }  // namespace
+
+bool RunOptions::has_secrets() const {
+  return !token.empty() || any_token_in(nodes);
+}
 
 std::optional<RunOptions> parse_run_options(const std::vector<std::string>& arguments, int* exit_status) {
   auto dashes = std::find(arguments.begin(), arguments.end(), "--");
@@ -211,7 +287,7 @@ std::optional<RunOptions> parse_run_options(const std::vector<std::string>& argu
         !isalpha(static_cast<unsigned char>(word[2]))) {
       continue;
     }
-    print_error("hecaton run: '{}' is no option of ours; QEMU's own options come after --\n", word);
+    print_error("hecaton run: '{}' is no option of ours; QEMU's own options come after --\n", without_tokens(word));
     *exit_status = kExitUsage;
     return std::nullopt;
   }
@@ -230,8 +306,9 @@ std::optional<RunOptions> parse_run_options(const std::vector<std::string>& argu
     *exit_status = 0;
     return std::nullopt;
   } catch (const CLI::ParseError& error) {
-    print_error("hecaton run: {}\n", error.what());
-    print_error("hecaton run: QEMU's own options come after --; hecaton run --help tells ours\n");
+    const bool extra = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
+    print_error("hecaton run: {}; {}hecaton run --help shows the options\n", explain(error),
+                extra ? "QEMU's own options come after --, and " : "");
     *exit_status = kExitUsage;
     return std::nullopt;
   }
@@ -241,12 +318,18 @@ std::optional<RunOptions> parse_run_options(const std::vector<std::string>& argu
       if (value.empty()) problems.add("{} is empty", option->get_name());
     }
   }
+  if (problems.any()) {  // one message for each is enough
+    *exit_status = kExitUsage;
+    return std::nullopt;
+  }
   check_memory(raw, options, problems);
   if (!problems.any()) check_local(raw, options, problems);
   check_nodes(raw, options, problems);
-  check_tokens(options, problems);
+  check_trust(raw, options, problems);
   check_prefetch(raw, options, problems);
   check_shards(raw, options, problems);
+  check_protection(raw, options, problems);
+  if (options.compress.empty()) options.compress = options.seal ? "off" : "auto";
   check_name(options, problems);
   check_report(options, problems);
   if (!problems.any()) return options;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "transport/tls_context.h"
 #include "wire/node_url.h"
 
 namespace hecaton::cli {
@@ -19,12 +20,20 @@ struct RunOptions {
   std::string accel = "auto";
   uint64_t prefetch_pages = 256;
   bool prefetch_adaptive = true;
-  unsigned shards = 1;  // 1 to 16
-  std::string compress = "auto";
+  unsigned shards = 1;   // 1 to 16
+  std::string compress;  // auto, on or off
+  bool seal = false;
+  std::string protect = "auto";  // mirror, spill, none
+  std::string spill_directory;   // empty: the usual one
+  std::string on_loss = "stop";  // poison
+  uint64_t repair_bytes_per_second = 256 << 20;
   std::string qemu = "qemu-system-x86_64";
   std::string giantvm_qemu;
   std::string report_file;
   bool insecure = false;
+  std::string token;              // for donors whose URL has none; empty: none
+  CertificateFiles certificates;  // paths; read by the pager
+  bool has_secrets() const;       // a token, somewhere
   bool live = false;
   bool quiet = false;
   std::vector<std::string> qemu_arguments;

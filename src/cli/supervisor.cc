@@ -33,6 +33,7 @@ constexpr int64_t kLiveNs = 500'000'000;
 constexpr int64_t kLiveLogNs = 5'000'000'000;  // where lines are not redrawn but pile up
 constexpr int64_t kEndPatienceNs = 10'000'000'000;
 constexpr int kStartMs = 30'000;
+constexpr int kPagerEndMs = 3000;
 
 std::string describe_status(int status) {
   if (WIFSIGNALED(status))
@@ -62,6 +63,7 @@ Supervisor::Supervisor(const RunOptions& options, std::string accel, std::vector
 
 // QEMU leaves the terminal in raw mode if it is killed.
 Supervisor::~Supervisor() {
+  end_pager();
   if (!terminal_) return;
   signal(SIGTTOU, SIG_IGN);
   tcsetattr(STDIN_FILENO, TCSANOW, &*terminal_);
@@ -81,7 +83,7 @@ bool Supervisor::fail(int exit_status, const std::string& why) {
 
 int Supervisor::run() {
   started_ns_ = monotonic_ns();
-  if (!prepare() || !start_donor() || !start_pager() || !start_qemu()) return *forced_exit_;
+  if (!prepare() || !start_donor() || !start_spill() || !start_pager() || !start_qemu()) return *forced_exit_;
   return watch();
 }
 
@@ -93,10 +95,38 @@ bool Supervisor::prepare() {
   signal(SIGPIPE, SIG_IGN);
   signals_.reset(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
   auto memory = create_memfd("hecaton-ram", options_.memory_bytes);
-  if (!memory.ok()) return fail(kExitMachine, "the VM's RAM cannot be made: " + memory.error().describe());
+  if (!memory.ok()) {
+    return fail(kExitMachine,
+                "the VM's RAM cannot be made: " + memory.error().describe() +
+                    (memory.error().os_error == EFBIG ? "; `ulimit -f` limits it: ulimit -f unlimited" : ""));
+  }
   memory_ = std::move(memory).value();
+  const uint64_t available = available_memory();
+  if (available != 0 && options_.local_bytes > available) {
+    print_error(
+        "hecaton: --local {} is more than the {} this machine has available now: when the guest fills it, the "
+        "machine swaps, or its kernel ends the guest; choose a smaller --local\n",
+        format_size(options_.local_bytes), format_size(available));
+  }
   for (const NodeUrl& node : options_.nodes) nodes_.push_back(node.printable());
   return signals_.valid() || fail(kExitMachine, "signalfd: " + std::string(strerror(errno)));
+}
+
+// Until there is something to read. False: the deadline came, or somebody who asked for the end (then forced_exit_).
+bool Supervisor::wait_for(int fd, Deadline by) {
+  pollfd waiting[] = {{fd, POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+  while (poll(waiting, std::size(waiting), by.remaining_ms()) < 0 && errno == EINTR) {
+  }
+  return !(waiting[1].revents && end_before_the_start()) && waiting[0].revents;
+}
+
+// A donor that does not answer can hold up the start for long: nobody who presses Ctrl-C waits for that.
+bool Supervisor::end_before_the_start() {
+  signalfd_siginfo info;
+  if (read(signals_.get(), &info, sizeof info) != sizeof info) return false;
+  const int number = static_cast<int>(info.ssi_signo);
+  fail(128 + number, fmt::format("ended by a signal ({}) before the guest had started", strsignal(number)));
+  return true;
 }
 
 bool Supervisor::start_donor() {
@@ -118,7 +148,9 @@ bool Supervisor::start_donor() {
   if (!child.ok()) return fail(kExitMachine, *program + ": " + child.error().describe());
   donor_ = std::move(child).value();
   output_write.reset();
-  std::string ready = read_line(output_read.get(), Deadline::after_ms(kStartMs));
+  const Deadline by = Deadline::after_ms(kStartMs);
+  if (!wait_for(output_read.get(), by) && forced_exit_) return false;
+  std::string ready = read_line(output_read.get(), by);
   size_t address = ready.rfind(" on ");
   if (address == std::string::npos)
     return fail(kExitMachine, "the embedded donor ended before it was ready" + (ready.empty() ? "" : ": " + ready));
@@ -126,7 +158,50 @@ bool Supervisor::start_donor() {
   return true;
 }
 
+// For what protection asks of this machine's disk. Whether it is needed, the pager decides: it costs next to nothing.
+bool Supervisor::start_spill() {
+  if (options_.nodes.empty() || options_.protect == "none") return true;
+  const std::string directory = options_.spill_directory.empty() ? "/var/tmp" : options_.spill_directory;
+  const uint64_t size = extents_in(pages_in(options_.memory_bytes)) * kExtentBytes;
+  std::string problem;
+  auto spill = start_local_donor({"--size", std::to_string(size), "--backing", directory}, &problem);
+  if (spill.ok()) {
+    spill_ = std::move(spill).value();
+    return true;
+  }
+  if (options_.protect == "spill" || !options_.spill_directory.empty()) {
+    return fail(kExitMachine, fmt::format("pages cannot be spilled to {}: {}; choose a directory on a disk with "
+                                          "--spill-dir, or another --protect",
+                                          directory, problem));
+  }
+  if (options_.nodes.size() > 1) return true;
+  print_error(
+      "hecaton: the VM's memory is not protected: its pages cannot be kept on this machine's disk too ({}). If "
+      "donor {} fails, the VM is lost; name a second donor, or another directory with --spill-dir\n",
+      problem, options_.nodes.front().printable());
+  return true;
+}
+
+std::string Supervisor::describe_protection(const std::string& protection) const {
+  if (options_.nodes.empty()) return "";
+  if (protection == "mirror") return "; each page that leaves is at two of them";
+  if (protection == "spill") return "; each page that leaves is on this machine's disk too";
+  return "; NOT protected: a donor that fails takes the VM with it";
+}
+
+// A secret: for the pager's eyes only.
+std::vector<std::string> Supervisor::nodes_with_tokens() const {
+  std::vector<std::string> urls;
+  for (const NodeUrl& node : options_.nodes) urls.push_back(node.with_token());
+  return urls.empty() ? nodes_ : urls;  // the embedded donor has none
+}
+
 bool Supervisor::start_pager() {
+  if (options_.on_loss == "poison" && accel_ != "kvm") {
+    return fail(kExitMachine,
+                "--on-loss poison needs KVM: without it QEMU itself would be ended by the memory error; "
+                "leave it out");
+  }
   auto line = ControlLine::pair();
   int handover[2];
   if (!line.ok() || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, handover) != 0) {
@@ -149,19 +224,36 @@ bool Supervisor::start_pager() {
                            {"prefetch_pages", options_.prefetch_pages},
                            {"prefetch_adaptive", options_.prefetch_adaptive},
                            {"compress", options_.compress},
+                           {"seal", options_.seal},
                            {"insecure", options_.insecure},
                            {"shards", options_.shards},
-                           {"nodes", nodes_}};
+                           {"protect", options_.nodes.empty() ? "none" : options_.protect},
+                           {"spill", spill_.address},
+                           {"on_loss", options_.on_loss},
+                           {"repair_bytes_per_second", options_.repair_bytes_per_second},
+                           {"nodes", nodes_with_tokens()},
+                           {"token", options_.token},
+                           {"tls_cert", options_.certificates.certificate},
+                           {"tls_key", options_.certificates.key},
+                           {"tls_ca", options_.certificates.authority}};
   (void)control_.send({{"config", config}}).ok();
-  auto answer = control_.wait(kStartMs + static_cast<int>(nodes_.size()) * 5000);
+  const Deadline by = Deadline::after_ms(kStartMs + static_cast<int>(nodes_.size()) * 5000);
+  auto answer = control_.next();
+  while (!answer && wait_for(control_.fd(), by)) {
+    const bool open = control_.fill();
+    answer = control_.next();
+    if (!open) break;
+  }
+  if (forced_exit_) return false;
   if (!answer) return fail(kExitMachine, "the pager does not answer; HECATON_LOG=info may tell why");
   if (answer->value("event", "") == "failed")
     return fail(answer->value("code", kExitMachine), answer->value("error", ""));
-  say("VM '{}': {} of RAM, {} of it here, the rest at {}", options_.name, format_size(options_.memory_bytes),
-      format_size(options_.local_bytes),
+  say("VM '{}': {} of RAM, {} of it here, the rest {}at {}{}", options_.name, format_size(options_.memory_bytes),
+      format_size(options_.local_bytes), options_.seal ? "sealed " : "",
       options_.nodes.empty() ? "an embedded donor on this machine"
       : nodes_.size() == 1   ? "donor " + nodes_[0]
-                             : fmt::format("{} donors ({})", nodes_.size(), options_.nodes_source));
+                             : fmt::format("{} donors ({})", nodes_.size(), options_.nodes_source),
+      describe_protection(answer->value("protection", "")));
   return true;
 }
 
@@ -222,7 +314,15 @@ void Supervisor::on_pager_messages() {
     const std::string event = message->value("event", "");
     if (event == "attached") attached_ = true;
     if (event == "stats") stats_ = *message;
+    if (event == "notice") {
+      print_error("{}hecaton: {}\n", live_line_shown_ ? "\n" : "", message->value("text", ""));
+      live_line_shown_ = false;
+    }
     if (event == "failed") stop_guest(message->value("code", kExitMachine), message->value("error", ""));
+    if (event == "poisoned") {
+      print_error("hecaton: memory is lost: {}; the guest gets a memory error if it touches that\n",
+                  message->value("error", ""));
+    }
     if (event == "lost")
       stop_guest(kExitLost, "the guest is stopped, its memory is incomplete: " + message->value("error", ""));
   }
@@ -306,7 +406,8 @@ int Supervisor::finish(int wait_status) {
   on_pager_messages();
   ask_stats();
   if (live_line_shown_) print_error("\n");
-  if (!options_.quiet && !stats_.is_null()) show_summary();
+  // A QEMU that ended before it had a guest (an option that it does not know) was not paged.
+  if (!options_.quiet && attached_ && !stats_.is_null()) show_summary();
   write_report();
   if (forced_exit_) return *forced_exit_;
   if (WIFSIGNALED(wait_status)) {
@@ -314,6 +415,13 @@ int Supervisor::finish(int wait_status) {
     return 128 + WTERMSIG(wait_status);
   }
   return WEXITSTATUS(wait_status);
+}
+
+// It gives the VM's memory back to the donors, which would keep it for a while for a pager that was killed.
+void Supervisor::end_pager() {
+  control_.close();
+  pollfd waiting{pager_.running() ? pager_.pidfd() : -1, POLLIN, 0};
+  if (waiting.fd >= 0) poll(&waiting, 1, kPagerEndMs);
 }
 
 void Supervisor::show_live() {

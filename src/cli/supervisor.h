@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cli/control.h"
+#include "cli/local_donor.h"
 #include "cli/run_options.h"
 #include "os/owned_fd.h"
 #include "os/process.h"
@@ -28,8 +29,13 @@ class Supervisor {
 
  private:
   bool prepare();
+  bool wait_for(int fd, Deadline by);
+  bool end_before_the_start();
   bool start_donor();
+  bool start_spill();
+  std::string describe_protection(const std::string& protection) const;
   bool start_pager();
+  std::vector<std::string> nodes_with_tokens() const;
   bool start_qemu();
   int watch();
   void on_pager_messages();
@@ -41,6 +47,7 @@ class Supervisor {
   void stop_guest(int exit_status, const std::string& why);
   int finish(int wait_status);
   void ask_stats();
+  void end_pager();
   void show_live();
   void write_report();
   void show_summary() const;
@@ -51,10 +58,11 @@ class Supervisor {
   const RunOptions& options_;
   const std::string accel_;
   const std::vector<std::string> qemu_command_;
-  std::vector<std::string> nodes_;
+  std::vector<std::string> nodes_;  // without tokens
   OwnedFd memory_;
   OwnedFd signals_;
   OwnedFd donor_line_;
+  LocalDonor spill_;  // keeps pages on this machine's disk; none: no address
   OwnedFd qemu_handover_;
   ControlLine control_;
   ChildProcess donor_, pager_, qemu_;

@@ -41,6 +41,10 @@ inline Bytes read_frame(uint32_t region, std::vector<PageNumber> pages, uint64_t
   return frame(wire::Operation::kReadPages, body, region, id);
 }
 
+inline Bytes reserve_frame(uint32_t region, uint64_t bytes) {
+  return frame(wire::Operation::kReserve, wire::encode_reserve(bytes), region);
+}
+
 // A page whose every 8 bytes tell which page, and which version of it, they are.
 inline Bytes content_of(PageNumber page, uint32_t version) {
   Bytes bytes(kPageBytes);

@@ -51,6 +51,7 @@ class Host {
   // The connection ended within the body of a reply.
   bool cut_short() const { return cut_short_; }
   int fd() const { return stream_->fd(); }
+  Stream& stream() { return *stream_; }
 
  private:
   bool cut_short_ = false;

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <vector>
 
+#include "base/log.h"
+
 namespace hecaton::donor {
 namespace {
 
@@ -40,6 +42,14 @@ std::vector<PageRun> merged(std::span<const PageRun> runs) {
   return out;
 }
 
+// In a list of pages: how many from `first` on are neighbours and all say yes.
+template <typename PageAt, typename Includes>
+uint64_t run_length(size_t first, size_t size, PageAt page_at, Includes includes) {
+  size_t i = first;
+  while (i < size && includes(i) && page_at(i) == page_at(first) + (i - first)) ++i;
+  return i - first;
+}
+
 }  // namespace
 
 Region::View::View(const Region& region, StripeSet stripes) : region_(region), stripes_(stripes.bits()) {
@@ -60,23 +70,46 @@ const std::byte* Region::View::bytes(PageNumber page) const {
   return region_.place(page);
 }
 
-Region::Region(uint64_t pages, Mapping bytes, Mapping records, Mapping counts, Mapping pins)
+Result<void> Region::View::copy(const wire::PageListView& pages, std::byte* to) const {
+  auto page_at = [&](size_t i) { return pages[i]; };
+  auto is_present = [&](size_t i) { return region_.record(pages[i]).stored_bytes != 0; };
+  for (size_t i = 0; i < pages.size();) {
+    const uint64_t run = run_length(i, pages.size(), page_at, is_present);
+    if (run > 0) {
+      HEC_TRY(region_.file_->read({pages[i], run}, to + i * kPageBytes));
+      region_.backing_->touched(region_.file_, {pages[i], run});
+    }
+    i += std::max<uint64_t>(run, 1);
+  }
+  return {};
+}
+
+Region::Region(uint64_t pages, Backing* backing, std::shared_ptr<PageFile> file, Mapping bytes, Mapping records,
+               Mapping counts, Mapping pins)
     : pages_(pages),
+      backing_(backing),
+      file_(std::move(file)),
       bytes_(std::move(bytes)),
       records_(std::move(records)),
       counts_(std::move(counts)),
       pins_(std::move(pins)),
       groups_((pages + kPagesPerGroup - 1) / kPagesPerGroup) {}
 
-Result<std::unique_ptr<Region>> Region::create(uint64_t bytes) {
+Result<std::unique_ptr<Region>> Region::create(uint64_t bytes, Backing* backing) {
   HEC_CHECK(bytes != 0 && bytes % kPageBytes == 0 && bytes <= wire::kMaxRegionBytes);
   uint64_t pages = pages_in(bytes);
-  Mapping pages_map = HEC_TRY(Mapping::sparse(bytes));
+  std::shared_ptr<PageFile> file;
+  Mapping pages_map;
+  if (backing) {
+    file = HEC_TRY(backing->make_file(bytes));
+  } else {
+    pages_map = HEC_TRY(Mapping::sparse(bytes));
+  }
   Mapping records = HEC_TRY(Mapping::sparse(round_to_pages(pages * sizeof(Record))));
   Mapping counts = HEC_TRY(Mapping::sparse(round_to_pages(extents_in(pages) * sizeof(uint16_t))));
   Mapping pins = HEC_TRY(Mapping::sparse(round_to_pages(extents_in(pages) * sizeof(uint16_t))));
-  return std::unique_ptr<Region>(
-      new Region(pages, std::move(pages_map), std::move(records), std::move(counts), std::move(pins)));
+  return std::unique_ptr<Region>(new Region(pages, backing, std::move(file), std::move(pages_map), std::move(records),
+                                            std::move(counts), std::move(pins)));
 }
 
 bool Region::claim(uint64_t pages) {
@@ -88,18 +121,72 @@ bool Region::claim(uint64_t pages) {
   return true;
 }
 
-void Region::store_one(const PageWrite& write) {
+// With all stripes in hand: what is claimed is claimed under one of them.
+uint64_t Region::lower_limit(uint64_t pages) {
+  for (auto& stripe : stripes_) stripe.lock();
+  const uint64_t before = limit_;
+  const uint64_t after = std::max<uint64_t>(pages, used_);
+  const uint64_t less = before > after ? before - after : 0;
+  limit_ -= less;
+  for (auto& stripe : stripes_) stripe.unlock();
+  return less;
+}
+
+void Region::note(const PageWrite& write) {
   Record& kept = record(write.entry.page);
   if (kept.stored_bytes == 0) {
     // Relaxed: the stripe's lock orders it; the readers that hold no lock only want a hint.
     present_in(extent_of(write.entry.page)).fetch_add(1, std::memory_order_relaxed);
     ++present_in_group_of(write.entry.page);
   }
-  std::memcpy(place(write.entry.page), write.bytes, write.entry.stored_bytes);
   kept = {.checksum = write.entry.checksum, .version = write.entry.version, .stored_bytes = write.entry.stored_bytes};
 }
 
-bool Region::store(std::span<const PageWrite> pages) {
+Result<void> Region::reserve_in_file(std::span<const PageWrite> pages) {
+  auto page_at = [&](size_t i) { return pages[i].entry.page; };
+  auto is_new = [&](size_t i) { return is_absent(pages[i]); };
+  for (size_t i = 0; i < pages.size();) {
+    const uint64_t run = run_length(i, pages.size(), page_at, is_new);
+    if (run > 0) HEC_TRY(file_->reserve({page_at(i), run}));
+    i += std::max<uint64_t>(run, 1);
+  }
+  return {};
+}
+
+// Whole pages, also of those that are stored shorter: the kernel need not read what is replaced.
+Result<void> Region::write_to_file(std::span<const PageWrite> pages) {
+  static constexpr std::array<std::byte, kPageBytes> kZeros{};
+  auto page_at = [&](size_t i) { return pages[i].entry.page; };
+  std::vector<iovec> pieces;
+  for (size_t i = 0; i < pages.size();) {
+    const uint64_t run = run_length(i, pages.size(), page_at, [](size_t) { return true; });
+    pieces.clear();
+    for (const PageWrite& write : pages.subspan(i, run)) {
+      const size_t stored = write.entry.stored_bytes;
+      pieces.push_back({const_cast<std::byte*>(write.bytes), stored});
+      if (stored < kPageBytes) pieces.push_back({const_cast<std::byte*>(kZeros.data()), kPageBytes - stored});
+    }
+    HEC_TRY(file_->write(page_at(i), pieces));
+    backing_->touched(file_, {page_at(i), run});
+    i += run;
+  }
+  return {};
+}
+
+Stored Region::store_in_file(std::span<const PageWrite> pages) {
+  Result<void> stored = reserve_in_file(pages);
+  if (stored.ok()) stored = write_to_file(pages);
+  if (stored.ok()) return Stored::kAll;
+  for (const PageWrite& write : pages) {
+    if (is_absent(write)) give_back_bytes({write.entry.page, 1});
+  }
+  if (!disk_warned_.exchange(true)) {
+    event_log().warn("pages are refused, under {}: {}", backing_->directory(), stored.error().describe());
+  }
+  return stored.error().code == ErrorCode::kFull ? Stored::kDiskFull : Stored::kDiskFailed;
+}
+
+Stored Region::store(std::span<const PageWrite> pages) {
   StripeSet stripes;
   for (const PageWrite& write : pages) stripes.add(write.entry.page);
   for_each_stripe(stripes.bits(), [&](size_t i) { stripes_[i].lock(); });
@@ -107,12 +194,27 @@ bool Region::store(std::span<const PageWrite> pages) {
   auto fresh = std::count_if(pages.begin(), pages.end(), [&](const PageWrite& write) {
     return record(write.entry.page).stored_bytes == 0 && pins_of(extent_of(write.entry.page)) == 0;
   });
-  bool fits = claim(static_cast<uint64_t>(fresh));
-  if (fits) {
-    for (const PageWrite& write : pages) store_one(write);
+  Stored outcome = claim(static_cast<uint64_t>(fresh)) ? Stored::kAll : Stored::kNoRoom;
+  if (outcome == Stored::kAll && file_) {
+    outcome = store_in_file(pages);
+    if (outcome != Stored::kAll) used_ -= static_cast<uint64_t>(fresh);
+  }
+  if (outcome == Stored::kAll) {
+    for (const PageWrite& write : pages) {
+      if (!file_) std::memcpy(place(write.entry.page), write.bytes, write.entry.stored_bytes);
+      note(write);
+    }
   }
   for_each_stripe(stripes.bits(), [&](size_t i) { stripes_[i].unlock(); });
-  return fits;
+  return outcome;
+}
+
+void Region::give_back_bytes(PageRun run) {
+  if (!file_) {
+    give_back(place(run.first), run.count * kPageBytes);
+  } else if (Result<void> punched = file_->punch(run); !punched.ok()) {
+    event_log().warn("disk space of discarded pages is kept: {}", punched.error().describe());
+  }
 }
 
 void Region::give_back_empty_records(ExtentNumber extent) {
@@ -133,7 +235,7 @@ void Region::discard_within(ExtentNumber extent, PageRun run) {
   }
   if (gone == 0) return;
   const bool pinned = pins_of(extent) > 0;
-  if (!pinned) give_back(place(run.first), run.count * kPageBytes);
+  if (!pinned) give_back_bytes(run);
   auto present = present_in(extent);
   uint16_t left = static_cast<uint16_t>(present.load(std::memory_order_relaxed) - gone);
   present.store(left, std::memory_order_relaxed);
@@ -152,6 +254,7 @@ std::shared_mutex& Region::stripe_of(ExtentNumber extent) const {
 }
 
 std::optional<Region::Pin> Region::pin(ExtentNumber extent) {
+  if (file_) return std::nullopt;
   std::unique_lock lock(stripe_of(extent));
   uint16_t& pins = pins_of(extent);
   if (pins == UINT16_MAX) return std::nullopt;
@@ -183,6 +286,17 @@ std::span<std::byte> Region::Pin::bytes() const {
 
 std::span<std::byte> Region::Pin::records() const {
   return {region_->records_.data() + extent_.value * kPageBytes, kPageBytes};
+}
+
+uint64_t Region::new_writer() {
+  std::unique_lock lock(writer_lock_);
+  return ++writer_;
+}
+
+std::shared_lock<std::shared_mutex> Region::turn_of(uint64_t writer) const {
+  std::shared_lock lock(writer_lock_);
+  if (writer != writer_) lock.unlock();
+  return lock;
 }
 
 // Counts are looked at without the lock: a page that arrives at this moment on another connection came after the

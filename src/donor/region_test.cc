@@ -41,7 +41,7 @@ bool store(Region& region, std::span<const PageNumber> pages, uint32_t version) 
     sources.push_back(page_source(page, version));
     writes.push_back(sources.back().write);
   }
-  return region.store(writes);
+  return region.store(writes) == Stored::kAll;
 }
 
 bool store(Region& region, PageNumber page, uint32_t version) {
@@ -266,7 +266,7 @@ TEST(RegionPin, KeepsBytesAndRecordsInPlaceThroughADiscard) {
   const PageNumber page(kPagesPerExtent + 3);
   Bytes content = content_of(page, 1);
   PageWrite write = write_of(content, page, 1);
-  ASSERT_TRUE(region->store(std::span(&write, 1)));
+  ASSERT_EQ(region->store(std::span(&write, 1)), Stored::kAll);
   auto pin = region->pin(ExtentNumber(1));
   ASSERT_TRUE(pin);
   auto* records = reinterpret_cast<const wire::PageRecord*>(pin->records().data());
@@ -278,7 +278,7 @@ TEST(RegionPin, KeepsBytesAndRecordsInPlaceThroughADiscard) {
   region->discard(std::span(&run, 1));
   EXPECT_EQ(records[3].stored_bytes, 0u);
   EXPECT_TRUE(is_in_memory(pin->bytes().data() + 3 * kPageBytes));
-  ASSERT_TRUE(region->store(std::span(&write, 1)));
+  ASSERT_EQ(region->store(std::span(&write, 1)), Stored::kAll);
   EXPECT_EQ(records[3].stored_bytes, kPageBytes);
 }
 
@@ -288,7 +288,7 @@ TEST(RegionPin, CountsTheWholeExtentAndGivesBackWhatIsNotThereAtItsEnd) {
   const PageNumber kept(3), elsewhere(2 * kPagesPerExtent);
   Bytes content = content_of(kept, 1), other = content_of(elsewhere, 1);
   PageWrite writes[] = {write_of(content, kept, 1), write_of(other, elsewhere, 1)};
-  ASSERT_TRUE(region->store(std::span(writes, 1)));
+  ASSERT_EQ(region->store(std::span(writes, 1)), Stored::kAll);
   std::byte* touched = nullptr;
   {
     auto pin = region->pin(ExtentNumber(0));
@@ -297,10 +297,10 @@ TEST(RegionPin, CountsTheWholeExtentAndGivesBackWhatIsNotThereAtItsEnd) {
     ASSERT_TRUE(again);
     EXPECT_EQ(region->used_pages(), kPagesPerExtent);
     EXPECT_FALSE(region->pin(ExtentNumber(1)));
-    EXPECT_TRUE(region->store(std::span(writes + 1, 1)));  // the one page beside it
+    EXPECT_EQ(region->store(std::span(writes + 1, 1)), Stored::kAll);  // the one page beside it
     Bytes more = content_of(PageNumber(9), 1);
     PageWrite within = write_of(more, PageNumber(9), 1);
-    EXPECT_TRUE(region->store(std::span(&within, 1)));
+    EXPECT_EQ(region->store(std::span(&within, 1)), Stored::kAll);
     EXPECT_EQ(region->used_pages(), kPagesPerExtent + 1);
     touched = pin->bytes().data() + 4 * kPageBytes;
     *touched = std::byte{1};  // as registering it does

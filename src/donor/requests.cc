@@ -48,6 +48,8 @@ size_t longest_body(Operation operation) {
       return 0;
     case Operation::kMapExtent:
       return wire::kMapExtentBytes;
+    case Operation::kReserve:
+      return wire::kReserveBytes;
   }
   return 0;
 }
@@ -114,10 +116,41 @@ std::optional<Refusal> check_write(const wire::PageSetView& set, const Region& r
   return std::nullopt;
 }
 
+Refusal disk_failed(const Error& error) {
+  event_log().error("the disk under --backing fails: {}", error.describe());
+  return {Status::kResources, fmt::format("the donor's disk fails: {}", error.describe())};
+}
+
+// None if all was stored.
+std::optional<Refusal> explain(Stored outcome, const RegionTable::Attachment& attached) {
+  const Region& region = attached.region();
+  switch (outcome) {
+    case Stored::kAll:
+      return std::nullopt;
+    case Stored::kNoRoom:
+      return Refusal{Status::kFull,
+                     fmt::format("region '{}' reserved {} at this donor and holds {}: no room for the pages of "
+                                 "this write; reserve more when opening it, or discard pages",
+                                 attached.name(), format_size(region.limit() * kPageBytes),
+                                 format_size(region.used_pages() * kPageBytes))};
+    case Stored::kDiskFull:
+      return Refusal{Status::kFull,
+                     fmt::format("the disk of this donor (its --backing) is full, and region '{}' has {} there: make "
+                                 "room on that disk, or start the donor with a smaller --size",
+                                 attached.name(), format_size(region.used_pages() * kPageBytes))};
+    case Stored::kDiskFailed:
+      return Refusal{Status::kResources,
+                     fmt::format("the disk of this donor (its --backing) fails: its log says how; region '{}' has {} "
+                                 "there",
+                                 attached.name(), format_size(region.used_pages() * kPageBytes))};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
-DonorState::DonorState(uint64_t lends_bytes, uint64_t most_connections, RegionTable::Bury bury)
-    : instance(random_id()), max_connections(most_connections), regions(lends_bytes, std::move(bury)) {}
+DonorState::DonorState(uint64_t lends_bytes, uint64_t most_connections, RegionTableOptions options)
+    : instance(random_id()), max_connections(most_connections), regions(lends_bytes, std::move(options)) {}
 
 void send_reply(Outbox& out, const FrameHeader& request, Status status, std::span<const std::byte> body,
                 uint32_t region) {
@@ -173,6 +206,8 @@ Requests::Outcome Requests::answer(const FrameHeader& header, std::span<const st
       return close(header, out);
     case Operation::kMapExtent:
       return map_extent(header, body, out);
+    case Operation::kReserve:
+      return reserve(header, body, out);
   }
   return Refusal{Status::kMalformed, "unknown operation"};
 }
@@ -211,8 +246,9 @@ Requests::Outcome Requests::open(const FrameHeader& header, std::span<const std:
   }
   auto opened = donor_.regions.open(*wanted, client_instance_);
   if (auto* refusal = std::get_if<Refusal>(&opened)) return std::move(*refusal);
-  open_.emplace(++last_handle_, std::move(std::get<RegionTable::Attachment>(opened)));
-  send_reply(out, header, Status::kOk, {}, last_handle_);
+  auto& attached = open_.emplace(++last_handle_, std::move(std::get<RegionTable::Attachment>(opened))).first->second;
+  if (role() == wire::Role::kWriteBack) writers_.emplace(last_handle_, attached.region().new_writer());
+  send_reply(out, header, Status::kOk, encode(wire::OpenReply{attached.region().id()}), last_handle_);
   return std::nullopt;
 }
 
@@ -235,13 +271,31 @@ Requests::Outcome Requests::read(const FrameHeader& header, std::span<const std:
   }
   // Held until the reply is sent or copied: no write tears the pages under it.
   Region::View view(region, stripes);
+  std::unique_ptr<std::byte[]> copies;
+  if (region.in_file()) {
+    copies = std::make_unique_for_overwrite<std::byte[]>(list->size() * kPageBytes);
+    if (Result<void> copied = view.copy(*list, copies.get()); !copied.ok()) return disk_failed(copied.error());
+  }
   ReadReply reply;
   for (size_t i = 0; i < list->size(); ++i) {
     PageNumber page = list.value()[i];
-    reply.add(view.entry(page), view.bytes(page));
+    reply.add(view.entry(page), copies ? copies.get() + i * kPageBytes : view.bytes(page));
   }
   reply.send(out, header);
   return std::nullopt;
+}
+
+template <typename Change>
+Requests::Outcome Requests::as_writer(const FrameHeader& header, const RegionTable::Attachment& attached,
+                                      Change change) {
+  std::shared_lock<std::shared_mutex> turn;
+  if (auto writer = writers_.find(header.region); writer != writers_.end()) {
+    turn = attached.region().turn_of(writer->second);
+    if (!turn.owns_lock()) {
+      return Refusal{Status::kRefused, fmt::format("another connection writes to region '{}' now", attached.name())};
+    }
+  }
+  return change();
 }
 
 Requests::Outcome Requests::write(const FrameHeader& header, std::span<const std::byte> body, Outbox& out) {
@@ -264,13 +318,10 @@ Requests::Outcome Requests::write(const FrameHeader& header, std::span<const std
       rejected[rejects++] = entry.page;
     }
   }
-  if (!region.store(std::span(good.data(), goods))) {
-    return Refusal{Status::kFull,
-                   fmt::format("region '{}' reserved {} at this donor and holds {}: no room for the pages of "
-                               "this write; reserve more when opening it, or discard pages",
-                               attached->name(), format_size(region.limit() * kPageBytes),
-                               format_size(region.used_pages() * kPageBytes))};
-  }
+  Outcome refused = as_writer(
+      header, *attached, [&]() -> Outcome { return explain(region.store(std::span(good.data(), goods)), *attached); });
+  if (refused) return refused;
+  region.wait_for_disk();
   send_reply(out, header, Status::kOk, wire::encode_write_reply(std::span(rejected.data(), rejects)), header.region);
   return std::nullopt;
 }
@@ -287,22 +338,41 @@ Requests::Outcome Requests::discard(const FrameHeader& header, std::span<const s
                                  run.first.value, attached->region().pages())};
     }
   }
-  attached->region().discard(*runs);
+  Outcome refused = as_writer(header, *attached, [&]() -> Outcome {
+    attached->region().discard(*runs);
+    return std::nullopt;
+  });
+  if (refused) return refused;
   send_reply(out, header, Status::kOk, {}, header.region);
   return std::nullopt;
 }
 
 Requests::Outcome Requests::stat(const FrameHeader& header, Outbox& out) {
   RegionTable::Usage usage = donor_.regions.usage();
-  send_reply(out, header, Status::kOk,
-             encode(wire::StatReply{donor_.instance, usage.lends_bytes, usage.used_bytes, usage.reserved_bytes,
-                                    usage.regions, donor_.connections}));
+  send_reply(
+      out, header, Status::kOk,
+      encode(wire::StatReply{donor_.instance, usage.lends_bytes, usage.used_bytes, usage.reserved_bytes, usage.regions,
+                             donor_.connections, usage.lingering_regions, usage.lingering_bytes, usage.lingering_ms}));
+  return std::nullopt;
+}
+
+Requests::Outcome Requests::reserve(const FrameHeader& header, std::span<const std::byte> body, Outbox& out) {
+  Result<uint64_t> wanted = wire::decode_reserve(body);
+  if (!wanted.ok()) return malformed(wanted.error());
+  const RegionTable::Attachment* attached = attachment(header);
+  if (!attached) return no_region(header);
+  auto reserved = attached->reserve(*wanted);
+  if (auto* refusal = std::get_if<Refusal>(&reserved)) return std::move(*refusal);
+  send_reply(out, header, Status::kOk, wire::encode_reserve(std::get<uint64_t>(reserved)), header.region);
   return std::nullopt;
 }
 
 Requests::Outcome Requests::close(const FrameHeader& header, Outbox& out) {
   std::erase_if(mapped_, [&](const auto& mapped) { return mapped.first.first == header.region; });
-  if (open_.erase(header.region) == 0) return no_region(header);
+  const RegionTable::Attachment* attached = attachment(header);
+  if (!attached) return no_region(header);
+  attached->close();
+  open_.erase(header.region);
   send_reply(out, header, Status::kOk, {}, header.region);
   return std::nullopt;
 }

@@ -19,7 +19,7 @@ namespace hecaton::donor {
 
 // What all connections of a donor share.
 struct DonorState {
-  DonorState(uint64_t lends_bytes, uint64_t most_connections, RegionTable::Bury bury = {});
+  DonorState(uint64_t lends_bytes, uint64_t most_connections, RegionTableOptions options = {});
 
   const uint64_t instance;  // random: another one after each start
   const uint64_t max_connections;
@@ -44,6 +44,7 @@ class Requests {
   // The connection is over: it uses no region any more.
   void close_regions() {
     mapped_.clear();
+    writers_.clear();
     open_.clear();
   }
 
@@ -60,6 +61,7 @@ class Requests {
   Outcome read(const wire::FrameHeader& header, std::span<const std::byte> body, Outbox& out);
   Outcome write(const wire::FrameHeader& header, std::span<const std::byte> body, Outbox& out);
   Outcome discard(const wire::FrameHeader& header, std::span<const std::byte> body, Outbox& out);
+  Outcome reserve(const wire::FrameHeader& header, std::span<const std::byte> body, Outbox& out);
   Outcome stat(const wire::FrameHeader& header, Outbox& out);
   Outcome close(const wire::FrameHeader& header, Outbox& out);
   Outcome map_extent(const wire::FrameHeader& header, std::span<const std::byte> body, Outbox& out);
@@ -70,6 +72,9 @@ class Requests {
   };
   std::variant<Mapped, Refusal> expose(const RegionTable::Attachment& attached, ExtentNumber extent);
   const RegionTable::Attachment* attachment(const wire::FrameHeader& header) const;
+  // Runs `change` unless another connection has become the region's writer.
+  template <typename Change>
+  Outcome as_writer(const wire::FrameHeader& header, const RegionTable::Attachment& attached, Change change);
 
   DonorState& donor_;
   MemoryExposer* const exposer_;
@@ -78,6 +83,7 @@ class Requests {
   uint32_t last_handle_ = 0;
   bool exposing_failed_ = false;  // and was logged
   std::map<uint32_t, RegionTable::Attachment> open_;
+  std::map<uint32_t, uint64_t> writers_;  // by handle, of a write-back connection: see Region::new_writer()
   std::map<std::pair<uint32_t, ExtentNumber>, Mapped> mapped_;  // by handle; ends before what it is of
 };
 

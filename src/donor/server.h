@@ -22,6 +22,7 @@
 #include "os/poller.h"
 #include "transport/rdma.h"
 #include "transport/stream.h"
+#include "transport/tls_context.h"
 #include "wire/node_url.h"
 
 namespace hecaton {
@@ -34,29 +35,37 @@ struct DonorConfig {
   NodeUrl listen{.token = {}, .host = "127.0.0.1", .port = 0};  // port 0: any that is free
   RdmaUse rdma = RdmaUse::kOff;                                 // beside TCP, on the same port number
   unsigned threads = 0;              // that serve connections; 0: one per processor, at most 16
+  std::string backing = {};          // a directory for the pages; empty: they are kept in memory. No RDMA then
+  int64_t grace_ms = 0;              // for regions whose host lost its connections; then they are freed
   uint64_t max_connections = 16384;  // each donor serves at once; more are refused with a text
-  int64_t frame_limit_ms = 10'000;   // for a hello, and for the rest of a frame before a region is open
+  int64_t frame_limit_ms = 10'000;   // for proofs and hello, and for the rest of a frame before a region is open
+  size_t max_strangers = 0;          // connections without a hello; 0: 4096, or 256 with TLS, where each costs more
   int64_t stop_limit_ms = 2'000;     // for the replies in flight when it stops
+  std::shared_ptr<const TlsContext> tls = {};  // a donor's: every connection must use it; null: none can
 };
 
 // Of all its donors together.
 struct DonorStats {
   uint64_t lends_bytes, reserved_bytes, used_bytes;  // used: page bytes held
   uint64_t regions, connections;
-  unsigned threads;  // that serve connections
+  uint64_t lingering_regions, lingering_bytes;  // of VMs that lost their connections; reserved
+  unsigned threads;                             // that serve connections
 };
 
 class DonorServer {
  public:
   // Listens and serves when it returns. Error: kInvalidArgument (nothing to lend), kUnavailable (the listen address's
   // name is not known), kSystem with the errno of binding it, kNotFound
-  // (RDMA is required and the machine, or that address of it, has none).
-  static Result<std::unique_ptr<DonorServer>> start(const DonorConfig& config);
+  // (RDMA is required and the machine, or that address of it, has none). If it is the backing, `problem` says it in
+  // words for the user; else it stays empty.
+  static Result<std::unique_ptr<DonorServer>> start(const DonorConfig& config, std::string* problem = nullptr);
   ~DonorServer();  // stops
 
   // Where a donor listens; the port is the real one.
   const NodeUrl& address(size_t donor = 0) const { return donors_[donor]->address; }
   size_t donors() const { return donors_.size(); }
+  // What the disk under the backing has free; 0 without one.
+  uint64_t backing_free_bytes() const { return backing_ ? backing_->free_bytes() : 0; }
   DonorStats stats() const;
   // Whether the donor listens for RDMA too.
   bool serves_rdma(size_t donor = 0) const { return donors_[donor]->serves_rdma; }
@@ -68,7 +77,7 @@ class DonorServer {
 
  private:
   struct Donor {
-    Donor(const DonorConfig& config, donor::Reaper& reaper, TcpListener takes);
+    Donor(const DonorConfig& config, donor::Reaper& reaper, donor::Backing* backing, TcpListener takes);
     donor::DonorState state;
     const NodeUrl address;
     Result<void> listen_for_rdma(RdmaUse use);
@@ -79,16 +88,21 @@ class DonorServer {
     bool serves_rdma = false;             // never changed after start
   };
 
-  DonorServer(std::unique_ptr<donor::Reaper> reaper, Poller poller, WakeFlag wake);
+  DonorServer(const DonorConfig& config, std::unique_ptr<donor::Reaper> reaper, Poller poller, WakeFlag wake);
   Result<void> listen(const DonorConfig& config);
   Result<void> start_threads(const DonorConfig& config);
+  // With TLS, `stream` is what lies under it.
   void serve(std::unique_ptr<Stream> stream, Donor& donor);
   void accept_connections();
   // False: the machine has no descriptor or memory for one more; try again later.
   bool accept_waiting(Donor& donor);
   void warn_of(const Error& error);
+  void end_lingering();
 
-  std::unique_ptr<donor::Reaper> reaper_;  // outlives the regions
+  const std::shared_ptr<const TlsContext> tls_;
+  const std::vector<std::byte> to_plain_;    // what is sent to a peer that does not use TLS
+  std::unique_ptr<donor::Backing> backing_;  // outlives the regions; null: they are in memory
+  std::unique_ptr<donor::Reaper> reaper_;    // outlives the regions
   std::vector<std::unique_ptr<Donor>> donors_;
   Poller poller_;
   WakeFlag wake_;

@@ -53,6 +53,7 @@ class Session {
   // Frames handled so far: tells one partial frame from the next.
   uint64_t frames() const { return frames_; }
   wire::Role role() const { return requests_.role(); }
+  bool greeted() const { return requests_.greeted(); }
 
  private:
   enum class State : uint8_t { kOpen, kClosing, kOver };

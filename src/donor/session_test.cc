@@ -42,6 +42,24 @@ TEST_F(SessionTest, HelloTellsWhatIsLentAndFree) {
   EXPECT_EQ(peer.session.role(), wire::Role::kDemand);
 }
 
+// Else bytes that a connection sent before it was cut, and that arrive late, would overwrite newer ones.
+TEST_F(SessionTest, WritesOfAWriteBackConnectionAreRefusedOnceThereIsALaterOne) {
+  auto write_back = [&] {
+    auto peer = std::make_unique<FakePeer>(donor);
+    EXPECT_EQ(peer->ask(hello_frame(7, wire::Role::kWriteBack)).status(), Status::kOk);
+    EXPECT_EQ(peer->ask(open_frame(region_named("vm", 64_MiB, 4_MiB))).status(), Status::kOk);
+    return peer;
+  };
+  auto first = write_back();
+  const Bytes early = write_frame(1, {PageNumber(3)}, 1);
+  EXPECT_EQ(first->ask(early).status(), Status::kOk);
+  auto second = write_back();
+  EXPECT_EQ(second->ask(write_frame(1, {PageNumber(3)}, 2)).status(), Status::kOk);
+  EXPECT_EQ(first->ask(early).status(), Status::kRefused);
+  EXPECT_EQ(first->ask(discard_frame(1, {{PageNumber(3), 1}})).status(), Status::kRefused);
+  EXPECT_EQ(wire::PageSetView::decode(second->ask(read_frame(1, {PageNumber(3)})).body).value().entry(0).version, 2u);
+}
+
 TEST_F(SessionTest, AnythingBeforeHelloIsRefusedAndEndsTheConnection) {
   for (const Bytes& early : {open_frame(region_named("vm", 1_MiB, 1_MiB)), read_frame(1, {}), discard_frame(1, {}),
                              frame(Operation::kStat, {})}) {
@@ -411,6 +429,41 @@ TEST_F(SessionTest, RandomDamageToGoodFramesIsAlwaysAnswered) {
   }
   EXPECT_EQ(donor.connections, 0u);
   EXPECT_EQ(donor.regions.usage().regions, 0u);
+}
+
+TEST_F(SessionTest, AReservationIsLoweredAndRaisedWithinWhatIsLent) {
+  auto peer = opened_peer();
+  peer->ask(write_frame(1, pages_from(0, 16), 1));
+  Reply lower = peer->ask(reserve_frame(1, 1_MiB));
+  ASSERT_EQ(lower.status(), Status::kOk) << lower.text();
+  EXPECT_EQ(wire::decode_reserve(lower.body).value(), 1_MiB);
+  EXPECT_EQ(donor.regions.usage().free_bytes(), kLends - 1_MiB);
+  EXPECT_EQ(wire::decode_reserve(peer->ask(reserve_frame(1, 0)).body).value(), 16 * kPageBytes);
+  EXPECT_EQ(peer->ask(write_frame(1, pages_from(16, 1), 1)).status(), Status::kFull);
+  EXPECT_EQ(peer->ask(reserve_frame(1, kLends + kPageBytes)).status(), Status::kFull);
+  EXPECT_EQ(peer->ask(reserve_frame(1, kLends)).status(), Status::kOk);
+  EXPECT_EQ(peer->ask(write_frame(1, pages_from(16, 1), 1)).status(), Status::kOk);
+  EXPECT_EQ(peer->ask(reserve_frame(2, 1_MiB)).status(), Status::kNoRegion);
+  EXPECT_EQ(peer->ask(frame(Operation::kReserve, Bytes(4), 1)).status(), Status::kMalformed);
+}
+
+TEST_F(SessionTest, AfterACloseNothingLingersAndWithoutOneStatSaysWhatDoes) {
+  int64_t now_ns = 0;
+  DonorState keeps(kLends, 100, {.grace_ns = 2'000'000'000, .now_ns = [&] { return now_ns; }});
+  FakePeer observer(keeps);
+  observer.ask(hello_frame(8));
+  auto stat = [&] { return wire::decode_stat_reply(observer.ask(frame(Operation::kStat, {})).body).value(); };
+  for (bool closes : {false, true}) {
+    FakePeer peer(keeps);
+    peer.ask(hello_frame());
+    peer.ask(open_frame(region_named("vm", 64_MiB, 4_MiB)));
+    if (closes) peer.ask(frame(Operation::kCloseRegion, {}, 1));
+    peer.session.peer_closed();
+    EXPECT_EQ(stat().lingering_regions, closes ? 0u : 1u);
+    EXPECT_EQ(stat().lingering_bytes, closes ? 0 : 4_MiB);
+    EXPECT_EQ(stat().lingering_ms, closes ? 0u : 2000u);
+    EXPECT_EQ(stat().regions, closes ? 0u : 1u);
+  }
 }
 
 }  // namespace

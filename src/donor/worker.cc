@@ -45,6 +45,8 @@ struct Worker::Connection {
   uint32_t interest = EPOLLIN;
   int64_t deadline_ns = 0;  // 0: none
   uint64_t deadline_frame = 0;
+  std::optional<std::list<size_t>::iterator> stranger;  // where it stands among them
+  bool unread = false;                                  // it stands in unread_
   bool ending = false;  // our side is shut; input is thrown away until the peer closes, so that it gets our last reply
 };
 
@@ -86,7 +88,7 @@ void Worker::adopt(std::unique_ptr<Stream> stream, DonorState& donor) {
 
 void Worker::run() {
   while (!finished()) {
-    size_t count = serve_hottest() ? 1 : 0;
+    size_t count = serve_unread() || serve_hottest() ? 1 : 0;
     if (count == 0) {
       const bool spin = spin_.idle(monotonic_ns());
       // While it spins, the poller is asked only now and then: what comes next is most likely the hottest's.
@@ -142,6 +144,22 @@ bool Worker::serve_hottest() {
   return !connection || connection->session.frames() != frames;
 }
 
+// Goes on with connections of which more is here than they had a turn for. True if there were any.
+bool Worker::serve_unread() {
+  if (unread_.empty()) return false;
+  again_.swap(unread_);
+  for (size_t slot : again_) {
+    // Slots are filled anew only when letters are taken, which never happens in between.
+    Connection* connection = slots_[slot].get();
+    if (!connection) continue;
+    connection->unread = false;
+    serve(*connection, EPOLLIN);
+  }
+  again_.clear();
+  serve_events(poller_.wait(events_, 0));  // the others have their turn too
+  return true;
+}
+
 void Worker::serve_events(size_t count) {
   bool woken = false;
   for (bool demand : {true, false}) {
@@ -169,7 +187,8 @@ void Worker::serve(Connection& connection, uint32_t events) {
     }
     if (connection.session.wants_to_send()) {
       connection.session.flush();
-    } else if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && connection.session.wants_to_receive()) {
+    } else if ((events & (connection.interest | EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 &&
+               connection.session.wants_to_receive()) {
       receive(connection);
     }
     settle(connection);
@@ -193,13 +212,22 @@ void Worker::receive(Connection& connection) {
 
 // After a turn: ends what is over, and waits for the right thing.
 void Worker::settle(Connection& connection) {
+  if (connection.stranger && connection.session.greeted()) {
+    strangers_.erase(*connection.stranger);
+    connection.stranger.reset();
+  }
   if (connection.session.over()) {
     begin_ending(connection);
     return;
   }
+  if (connection.stream->holds_input() && connection.session.wants_to_receive() && !connection.unread) {
+    connection.unread = true;
+    unread_.push_back(connection.slot);
+  }
   // The numbers of poll's events are epoll's too.
+  const Stream& stream = *connection.stream;
   uint32_t interest =
-      connection.session.wants_to_send() ? static_cast<uint32_t>(connection.stream->send_events()) : EPOLLIN;
+      static_cast<uint32_t>(connection.session.wants_to_send() ? stream.send_events() : stream.receive_events());
   if (interest != connection.interest) {
     if (!poller_.modify(connection.stream->fd(), interest, connection.slot + 1).ok()) {
       drop(connection);
@@ -288,17 +316,27 @@ bool Worker::add(Letter letter) {
   if (!poller_.add(letter.stream->fd(), EPOLLIN, slot + 1).ok()) return false;
   free_slots_.pop_back();
   slots_[slot] = std::make_unique<Connection>(*letter.donor, std::move(letter.stream), slot);
+  slots_[slot]->stranger = strangers_.insert(strangers_.end(), slot);
   set_deadline(*slots_[slot]);
+  if (strangers_.size() > limits_.strangers) drop_oldest_stranger();
   return true;
 }
 
 // Ends the life of `connection`.
 void Worker::drop(Connection& connection) {
   size_t slot = connection.slot;
+  if (const char* why = connection.stream->why_closed()) event_log().debug("a connection was turned away: {}", why);
+  if (connection.stranger) strangers_.erase(*connection.stranger);
+  if (connection.unread) std::erase(unread_, slot);
   poller_.remove(connection.stream->fd());
   slots_[slot].reset();
   free_slots_.push_back(slot);
   --connections_;
+}
+
+// Whoever floods a donor with connections that go nowhere pushes out their own; a host's say hello at once.
+void Worker::drop_oldest_stranger() {
+  drop(*slots_[strangers_.front()]);
 }
 
 void Worker::stop_serving() {

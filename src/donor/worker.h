@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <list>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -21,6 +22,8 @@ namespace hecaton::donor {
 struct WorkerLimits {
   int64_t frame_ms;  // for the hello, and for the rest of a frame
   int64_t stop_ms;   // for replies in flight when it is stopped
+  // Connections that have not said hello, all proofs before it done: beyond that many, the one that came first ends.
+  size_t strangers;
 };
 
 class Worker {
@@ -49,6 +52,7 @@ class Worker {
   bool finished() const;
   int wait_ms() const;
   bool serve_hottest();
+  bool serve_unread();
   void step_aside();
   void serve_events(size_t count);
   void serve(Connection& connection, uint32_t events);
@@ -61,6 +65,7 @@ class Worker {
   void take_letters();
   bool add(Letter letter);
   void drop(Connection& connection);
+  void drop_oldest_stranger();
   void stop_serving();
   void enforce_deadlines();
   int64_t check_interval_ns() const;
@@ -78,7 +83,9 @@ class Worker {
   AdaptiveSpin spin_;
   uint64_t spins_ = 0;
   int64_t next_aside_ns_ = 0;
-  size_t hottest_ = kNone;  // slot of the connection that spoke last
+  std::list<size_t> strangers_;         // slots; the first came first
+  std::vector<size_t> unread_, again_;  // slots of connections whose streams hold bytes that no event will tell of
+  size_t hottest_ = kNone;              // slot of the connection that spoke last
   std::unique_ptr<std::byte[]> scratch_;
   bool stopping_ = false;
   bool deadlines_ = false;  // some connection may have one

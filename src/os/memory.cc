@@ -5,6 +5,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <string>
+
 namespace hecaton {
 
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
@@ -61,6 +64,15 @@ Result<bool> is_hole(int memfd, uint64_t offset) {
     return system_error("looking for data in a memfd");
   }
   return data != static_cast<off_t>(offset);
+}
+
+uint64_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string name;
+  for (uint64_t kib = 0; file >> name >> kib; file.ignore(256, '\n')) {
+    if (name == "MemAvailable:") return kib << 10;
+  }
+  return 0;
 }
 
 Result<void> lock_process_memory() {

@@ -44,6 +44,9 @@ Result<void> punch_hole(int memfd, uint64_t offset, uint64_t bytes);
 // Whether the page at `offset` of a memfd is a hole (holds no bytes at all).
 Result<bool> is_hole(int memfd, uint64_t offset);
 
+// Bytes that this machine could give to programs now; 0 if it does not tell.
+uint64_t available_memory();
+
 // Keeps this process's code, stacks and buffers resident as they are touched, so that serving a page fault never needs
 // one. Later mappings are included; take out big ones with munlock.
 Result<void> lock_process_memory();

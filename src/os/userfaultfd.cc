@@ -148,6 +148,12 @@ InstallOutcome Userfaultfd::continue_page(RemoteAddress at, bool write_protected
   return outcome_of(errno);
 }
 
+InstallOutcome Userfaultfd::poison(RemoteAddress at) const {
+  uffdio_poison request{.range = {at.value, kPageBytes}, .mode = 0, .updated = 0};
+  if (ioctl(fd_.get(), UFFDIO_POISON, &request) == 0) return InstallOutcome::kInstalled;
+  return outcome_of(errno);
+}
+
 InstallOutcome Userfaultfd::protect(RemoteAddress at, uint64_t bytes) const {
   uffdio_writeprotect request{.range = {at.value, bytes}, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
   if (ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &request) == 0) return InstallOutcome::kInstalled;

@@ -90,6 +90,9 @@ class Userfaultfd {
   // Lets every thread that waits in the range try its access again.
   InstallOutcome wake(RemoteAddress at, uint64_t bytes) const;
 
+  // Accesses to the page, which must be a hole, get a memory error (SIGBUS) from now on; wakes. Needs poison().
+  InstallOutcome poison(RemoteAddress at) const;
+
   int fd() const { return fd_.get(); }
 
  private:

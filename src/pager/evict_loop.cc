@@ -1,5 +1,7 @@
 #include <sched.h>
 
+#include <algorithm>
+
 #include "base/clock.h"
 #include "pager/loops.h"
 
@@ -22,25 +24,32 @@ Result<std::unique_ptr<EvictLoop>> EvictLoop::create(LoopContext context) {
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  HEC_TRY(context.pool.watch_write_back(poller));
+  HEC_TRY(context.pool.write_back_links().watch(poller));
   return std::unique_ptr<EvictLoop>(new EvictLoop(context, std::move(poller), std::move(nudge)));
 }
 
 EvictLoop::EvictLoop(LoopContext context, Poller poller, Nudge nudge)
     : context_(context),
-      watch_(context.pool.donors()),
-      evictor_(context.state, *this, context.compression),
+      keeper_(context, {[this] {
+                          for (Nudge* fault : fault_nudges_) fault->always();
+                        },
+                        [] { sched_yield(); }}),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
       spin_(kSpinNs) {}
 
 bool EvictLoop::idle() const {
-  return !evictor_.due() && !evictor_.more_discards() && evictor_.in_flight() == 0;
+  const Evictor& evictor = keeper_.evictor();
+  return !evictor.due() && !evictor.more_discards() && evictor.in_flight() == 0 && !keeper_.repair_due() &&
+         !keeper_.changes_due();
 }
 
 void EvictLoop::run() {
   int64_t last_work_ns = 0;
+  Evictor& evictor = keeper_.evictor();
   while (!context_.ended()) {
+    if (keeper_.changes_due()) keeper_.see_changes();
+    keeper_.step_repair();
     if (!idle()) {
       last_work_ns = monotonic_ns();
     } else if (monotonic_ns() - last_work_ns < kLookForNs) {
@@ -51,15 +60,17 @@ void EvictLoop::run() {
       nudge_.awake();
     }
     bool started = start_batches();
-    if (started) let_others_run();
-    if (watch_.owed() < Evictor::kDiscardsAtOnce) evictor_.send_discards();
-    if (evictor_.in_flight() > 0 || watch_.owed() >= Evictor::kDiscardsAtOnce) {
-      const uint64_t owed = watch_.owed();
+    if (started) sched_yield();
+    if (keeper_.owed() < Evictor::kDiscardsAtOnce) evictor.send_discards();
+    if (evictor.in_flight() > 0 || keeper_.owed() >= Evictor::kDiscardsAtOnce) {
+      const uint64_t owed = keeper_.owed();
       read_replies(started || spin_.idle(monotonic_ns()) ? 0 : -1);
-      if (watch_.owed() != owed) spin_.busy(monotonic_ns());
-      if (!started) let_others_run();
-    } else if (!started && evictor_.due()) {
+      if (keeper_.owed() != owed) spin_.busy(monotonic_ns());
+      if (!started) sched_yield();
+    } else if (!started && evictor.due()) {
       read_replies(kAllBusyNs);
+    } else if (keeper_.repair_due()) {
+      read_replies(keeper_.wait_for_repair_ns());
     }
   }
 }
@@ -67,7 +78,7 @@ void EvictLoop::run() {
 // True if more may be started at once.
 bool EvictLoop::start_batches() {
   for (int attempt = 0; attempt < 3; ++attempt) {
-    switch (evictor_.start()) {
+    switch (keeper_.evictor().start()) {
       case Evictor::Started::kYes:
         return true;
       case Evictor::Started::kNotDue:
@@ -83,7 +94,7 @@ bool EvictLoop::start_batches() {
 }
 
 void EvictLoop::read_replies(int64_t timeout_ns) {
-  if (timeout_ns < 0 && watch_.any_owed()) timeout_ns = int64_t{SilenceWatch::kCheckMs} * 1'000'000;
+  if (timeout_ns < 0 && keeper_.any_owed()) timeout_ns = int64_t{SilenceWatch::kCheckMs} * 1'000'000;
   size_t count = poller_.wait_ns(events_, timeout_ns);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
     const uint64_t donor = events_[i].data.u64;
@@ -91,41 +102,9 @@ void EvictLoop::read_replies(int64_t timeout_ns) {
       nudge_.awake();
       continue;
     }
-    auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
-      if (!watch_.answered(donor, monotonic_ns())) {
-        return Error{ErrorCode::kProtocol, 0, "the donor answered a write that was not sent"};
-      }
-      if (header.request_id == kDiscardId) return {};
-      return evictor_.on_write_reply(header.request_id, header.status, body);
-    };
-    Result<size_t> frames = context_.pool.write_back(donor).receive(take);
-    if (!frames.ok()) context_.donor_lost(donor, frames.error());
+    keeper_.receive(donor);
   }
-  context_.check_silence(watch_);
-}
-
-void EvictLoop::send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
-                           std::span<const iovec> pages) {
-  const size_t donor = context_.pool.placement().place(extent);
-  watch_.asked(donor, monotonic_ns());
-  Result<void> sent = context_.pool.write_back(donor).send_write(batch, entries, pages);
-  if (!sent.ok()) context_.donor_lost(donor, sent.error());
-}
-
-void EvictLoop::send_discard(ExtentNumber extent, std::span<const PageRun> runs) {
-  std::optional<size_t> donor = context_.pool.placement().donor_of(extent);
-  if (!donor) return;
-  watch_.asked(*donor, monotonic_ns());
-  Result<void> sent = context_.pool.write_back(*donor).send_discard(kDiscardId, runs);
-  if (!sent.ok()) context_.donor_lost(*donor, sent.error());
-}
-
-void EvictLoop::let_others_run() {
-  sched_yield();
-}
-
-void EvictLoop::wake_fault_threads() {
-  for (Nudge* nudge : fault_nudges_) nudge->always();
+  keeper_.check_patience();
 }
 
 }  // namespace hecaton

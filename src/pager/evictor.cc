@@ -75,6 +75,7 @@ Evictor::Started Evictor::start_run() {
   batch.purpose = eviction_wanted() ? Purpose::kEvict : Purpose::kWriteBack;
   batch.run = next_run(batch.purpose);
   if (batch.run.count == 0) return Started::kAllBusy;
+  if (!backend_.prepare(extent_of(batch.run.first))) return Started::kAllBusy;
   if (!take_pages(batch)) {
     if (batch.purpose == Purpose::kEvict) return Started::kTryAgain;
     make_ready(batch);  // nothing of it needs to be written back
@@ -87,7 +88,9 @@ Evictor::Started Evictor::start_run() {
   batch.used = true;
   ++in_flight_;
   (batch.purpose == Purpose::kEvict ? leaving_pages_ : cleaning_pages_) += batch.pages;
-  if (!send(batch, index)) complete(batch);
+  const bool sent = send(batch, index);
+  free_reread_holes(batch);
+  if (!sent) complete(batch);
   return Started::kYes;
 }
 
@@ -150,7 +153,7 @@ bool Evictor::send(Batch& batch, uint64_t index) {
     item.zero = is_zero_page(bytes);
     if (item.zero) continue;
     state_.table.mark_held(page);
-    const std::span<const std::byte> stored = packer_.pack(bytes);
+    const std::span<const std::byte> stored = packer_.pack(bytes, page, item.leave.version);
     const uint64_t sum = wire::page_checksum(stored, page, item.leave.version);
     entries_.push_back(
         {page, sum, item.leave.version, wire::PageState::kPresent, static_cast<uint16_t>(stored.size())});
@@ -161,7 +164,6 @@ bool Evictor::send(Batch& batch, uint64_t index) {
   const int64_t now = monotonic_ns();
   meter_.work_ends(now);
   batch.sent_at = meter_.at(now);
-  // If the donor is lost, nothing is committed: the pages stay Leaving, in place, and can still be taken back.
   backend_.send_write(index, extent_of(batch.run.first), entries_, pieces_);
   meter_.work_begins(monotonic_ns());
   return true;
@@ -177,21 +179,13 @@ void Evictor::add_piece(std::span<const std::byte> stored) {
   }
 }
 
-Result<void> Evictor::on_write_reply(uint64_t index, wire::Status status, std::span<const std::byte> body) {
-  if (index >= kDepth || !batches_[index].used) {
-    return Error{ErrorCode::kProtocol, 0, "the donor acknowledged a write that was not sent"};
-  }
+Result<void> Evictor::on_written(uint64_t index, std::span<const PageNumber> rejected) {
+  HEC_CHECK(index < kDepth && batches_[index].used);
   Batch& batch = batches_[index];
   const int64_t busy_ns = meter_.answered(batch.sent_at, monotonic_ns());
-  if (status != wire::Status::kOk) {
-    for (Item& item : batch.items) item.rejected = item.leave.dirty;
-    settle(batch);
-    return Error{status == wire::Status::kFull ? ErrorCode::kFull : ErrorCode::kProtocol, 0, wire::name_of(status)};
-  }
-  wire::PageListView rejected = HEC_TRY(wire::decode_write_reply(body));
-  for (size_t i = 0; i < rejected.size(); ++i) {
-    PageNumber page = rejected[i];
+  for (PageNumber page : rejected) {
     if (page < batch.run.first || page >= batch.run.end()) {
+      on_write_failed(index);
       return Error{ErrorCode::kProtocol, 0, "the donor rejected a page that was not sent"};
     }
     batch.items[page - batch.run.first].rejected = true;
@@ -200,6 +194,12 @@ Result<void> Evictor::on_write_reply(uint64_t index, wire::Status status, std::s
   packer_.acknowledged(batch.packed, batch.sent_pages, busy_ns);
   settle(batch);
   return {};
+}
+
+void Evictor::on_write_failed(uint64_t index) {
+  HEC_CHECK(index < kDepth && batches_[index].used);
+  for (Item& item : batches_[index].items) item.rejected = true;
+  settle(batches_[index]);
 }
 
 void Evictor::settle(Batch& batch) {
@@ -288,11 +288,12 @@ void Evictor::punch_stretch(const Batch& batch, uint64_t first, uint64_t end) {
 }
 
 // A page that was discarded while it was leaving may have been read for sending after its hole was punched, which made
-// a page of zeros that nobody counts: punch it again.
+// a page of zeros that nobody counts: punch it again. At once, for the answer may take long; and after the answer, for
+// the network may read the page later than the sending.
 void Evictor::free_reread_holes(const Batch& batch) {
   for (uint64_t i = 0; i < batch.run.count; ++i) {
     const PageNumber page = page_of(batch, i);
-    if (!batch.items[i].begun || batch.items[i].mine || !state_.table.begin_absent(page)) continue;
+    if (!batch.items[i].begun || !state_.table.begin_absent(page)) continue;
     HEC_CHECK(state_.memory.punch({page, 1}).ok());
     state_.table.release(page);
   }

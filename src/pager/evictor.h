@@ -2,8 +2,8 @@
 //
 //   1  Leaving        in the table, and busy until 2 is done
 //   2  protect        from here on a write raises an event, and takes the page back (clean pages are protected already)
-//   3  send           dirty pages, straight from the pager's view, or compressed (PagePacker); clean ones and pages of
-//                     zeros skip this
+//   3  send           dirty pages, straight from the pager's view, or compressed, or sealed (PagePacker); clean ones
+//                     and pages of zeros skip this
 //   4  acknowledged   the donor has that very version, checksum verified
 //   5  Remote + busy  in the table, if nobody took the page back meanwhile (pages of zeros: Absent)
 //   6  punch          the memory is free; then not busy any more, counted out of the budget, waiters woken
@@ -37,8 +37,10 @@ namespace hecaton {
 class EvictionBackend {
  public:
   virtual ~EvictionBackend() = default;
-  // Sends pages of one extent to its donor (placing the extent if need be). A donor that is lost is reported, and the
-  // answer never comes.
+  // Whether pages of that extent can leave now: all its copies are at donors that can be asked (it is placed if need
+  // be), and one at least is complete.
+  virtual bool prepare(ExtentNumber extent) = 0;
+  // Sends pages of one extent to all of its copies. Evictor::on_written or on_write_failed follows, later.
   virtual void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
                           std::span<const iovec> pages) = 0;
   // The donor may forget these pages of one extent. Ordered with send_write.
@@ -52,13 +54,17 @@ class Evictor {
  public:
   Evictor(PagerState& state, EvictionBackend& backend, Compression compression);
 
+  static constexpr size_t kDepth = 4;  // batches under way at most
+
   // Starts a run if one is due. What stopped it, if nothing was started:
   enum class Started : uint8_t { kYes, kNotDue, kAllBusy, kTryAgain };
   Started start();
   // Whether start() has something to do, were it only to write back ahead of need.
   bool due() const { return eviction_wanted() || cleaning_wanted(); }
-  // The donor's answer to a batch. Error: the donor broke the protocol.
-  Result<void> on_write_reply(uint64_t batch, wire::Status status, std::span<const std::byte> body);
+  // All donors have taken a batch, but for these pages.
+  Result<void> on_written(uint64_t batch, std::span<const PageNumber> rejected);
+  // Not all have, and the pages stay here for now.
+  void on_write_failed(uint64_t batch);
   // Tells donors what was discarded: some of it at a time, because the answers must be read in between, or both sides
   // would wait for the other to read. Call again while more_discards().
   static constexpr size_t kDiscardsAtOnce = 64;
@@ -67,7 +73,6 @@ class Evictor {
   size_t in_flight() const { return in_flight_; }
 
  private:
-  static constexpr size_t kDepth = 4;
   static constexpr size_t kMostReady = 64;
   enum class Purpose : uint8_t { kEvict, kWriteBack };
   struct Item {

@@ -18,14 +18,10 @@ constexpr uint64_t kRoundsPerSilenceCheck = 64;
 constexpr uint64_t kRoundsPerYield = 8;
 // Between tries of what could not be done for longer than that: memory is short, or a donor's answer is awaited.
 constexpr int kSoonMs = 1;
+// While an answer is awaited that another donor could give as well.
+constexpr int kHedgeCheckMs = 2;
 
 }  // namespace
-
-void LoopContext::check_silence(SilenceWatch& watch) {
-  if (std::optional<size_t> donor = watch.silent(monotonic_ns())) {
-    donor_lost(*donor, Error{ErrorCode::kTimeout, 0, "it has not answered for 10 s, though it is connected"});
-  }
-}
 
 Result<Nudge> Nudge::create() {
   return Nudge(HEC_TRY(WakeFlag::create()));
@@ -38,9 +34,6 @@ Result<std::unique_ptr<FaultLoop>> FaultLoop::create(LoopContext context, unsign
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(uffd.fd(), EPOLLIN, kUffdToken));
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  for (size_t i = 0; i < context.pool.donors(); ++i) {
-    HEC_TRY(poller.add(context.pool.demand(shard, i).fd(), EPOLLIN, i));
-  }
   return std::unique_ptr<FaultLoop>(
       new FaultLoop(context, shard, uffd, base, prefetcher, evict, prefetch, std::move(poller), std::move(nudge)));
 }
@@ -56,35 +49,35 @@ FaultLoop::FaultLoop(LoopContext context, unsigned shard, const Userfaultfd& uff
       prefetch_(prefetch),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
-      watch_(context.pool.donors()),
+      routes_(context, shard, server_, [this](int fd, size_t donor) { return poller_.add(fd, EPOLLIN, donor); }),
       streams_(context.state.stripes.shards()),
       fault_spin_(kFaultSpinNs),
-      wire_spin_(kWireSpinNs) {
-  waiting_donors_.reserve(context.pool.donors());
-}
+      wire_spin_(kWireSpinNs) {}
 
 void FaultLoop::run() {
   for (uint64_t round = 0; !context_.ended(); ++round) {
-    // Now and then while there is work, too: other donors may answer, and this one not.
-    if (round % kRoundsPerSilenceCheck == 0) context_.check_silence(watch_);
-    const bool on_the_wire = watch_.any_owed();
+    if (routes_.changes_due()) routes_.see_changes();
+    const bool on_the_wire = routes_.any_under_way();
     // While an answer is awaited it comes before new faults, which are looked for less often.
-    bool worked = on_the_wire && read_replies();
-    if (worked && !watch_.any_owed()) {
+    bool worked = routes_.any_waits() && routes_.read_replies();
+    if (worked) wire_spin_.busy(routes_.last_answer_ns());
+    // Now and then while there is work, too: other donors may answer, and this one not.
+    if (round % kRoundsPerSilenceCheck == 0) routes_.check_patience();
+    if (worked && !routes_.any_under_way()) {
       // The thread whose page has just come may wait for this very processor: it goes first, the rest can wait.
       sched_yield();
     }
     if (worked || !on_the_wire || round % kRoundsPerYield == 0) worked = read_faults() || worked;
     bool soon = server_.retry_deferred();
     if (worked || spin(round)) continue;
-    context_.check_silence(watch_);
+    routes_.check_patience();
     sleep(soon ? kSoonMs : -1);
   }
 }
 
 // There was nothing to do. True: look again at once.
 bool FaultLoop::spin(uint64_t round) {
-  const bool on_the_wire = watch_.any_owed();
+  const bool on_the_wire = routes_.any_under_way();
   // Who is to act next may wait for this very processor: the thread that will fault, the holder of a busy page, or a
   // donor on this machine. The last of them only rarely, and yielding costs as much as a look at the socket.
   if (on_the_wire && round % kRoundsPerYield != 0) return true;
@@ -121,69 +114,17 @@ bool FaultLoop::read_faults() {
   return true;
 }
 
-bool FaultLoop::read_replies() {
-  bool any = false;
-  for (size_t i = 0; i < waiting_donors_.size();) {
-    const size_t donor = waiting_donors_[i];
-    auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
-      const int64_t now = monotonic_ns();
-      if (!watch_.answered(donor, now)) {
-        return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
-      }
-      wire_spin_.busy(now);
-      FaultTrace::mark(context_.state.counters.last_demand.answered, now);
-      return server_.on_read_reply(header.request_id, header.status, body);
-    };
-    Result<size_t> frames = link(donor).receive(take);
-    if (!frames.ok()) {
-      context_.donor_lost(donor, frames.error());
-      return true;
-    }
-    any = any || *frames > 0;
-    if (watch_.owed_by(donor) == 0) {
-      waiting_donors_[i] = waiting_donors_.back();
-      waiting_donors_.pop_back();
-    } else {
-      ++i;
-    }
-  }
-  return any;
-}
-
 void FaultLoop::sleep(int timeout_ms) {
   std::array<epoll_event, 16> events;
   nudge_.about_to_sleep();
-  if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
-  size_t count = poller_.wait(events, context_.ended() ? 0 : timeout_ms);
+  if (timeout_ms < 0 && routes_.any_under_way() && context_.pool.placement().wanted() > 1) timeout_ms = kHedgeCheckMs;
+  if (timeout_ms < 0 && routes_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
+  const bool work = context_.ended() || routes_.changes_due();
+  size_t count = poller_.wait(events, work ? 0 : timeout_ms);
   nudge_.awake();
   for (size_t i = 0; i < count; ++i) {
-    uint64_t token = events[i].data.u64;
-    if (token >= context_.pool.donors() || watch_.owed_by(token) > 0) continue;
-    // A donor that speaks without being asked has closed the connection, or broken the protocol.
-    auto take = [](const wire::FrameHeader&, std::span<const std::byte>) -> Result<void> {
-      return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
-    };
-    Result<size_t> frames = link(token).receive(take);
-    if (!frames.ok()) context_.donor_lost(token, frames.error());
+    routes_.read_unasked(events[i].data.u64);
   }
-}
-
-bool FaultLoop::start_read(PageNumber page, uint32_t slot) {
-  std::optional<size_t> donor = context_.pool.placement().donor_of(extent_of(page));
-  HEC_CHECK(donor.has_value());  // a Remote page was written to some donor
-  Result<void> sent = link(*donor).send_read(slot, std::span(&page, 1));
-  if (!sent.ok()) {
-    context_.donor_lost(*donor, sent.error());
-    return false;
-  }
-  const int64_t now = monotonic_ns();
-  FaultTrace::mark(context_.state.counters.last_demand.sent, now);
-  watch_.asked(*donor, now);
-  if (watch_.owed_by(*donor) == 1 &&
-      std::find(waiting_donors_.begin(), waiting_donors_.end(), *donor) == waiting_donors_.end()) {
-    waiting_donors_.push_back(*donor);
-  }
-  return true;
 }
 
 void FaultLoop::prefetch(const PrefetchWindow& window) {

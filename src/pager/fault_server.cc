@@ -7,12 +7,18 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "store/page_codec.h"
 
 namespace hecaton {
+namespace {
+
+constexpr const char* kBadSeal = "a donor changed or rolled back a sealed page";
+
+}  // namespace
 
 FaultServer::FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend, unsigned shard)
-    : state_(state), prefetcher_(prefetcher), backend_(backend), shard_(shard) {
+    : state_(state), prefetcher_(prefetcher), backend_(backend), shard_(shard), seal_(PageSeal::of(state.seal)) {
   free_slots_.reserve(kSlots);
   for (uint32_t i = 0; i < kSlots; ++i) free_slots_.push_back(i);
   deferred_.reserve(kMaxDeferred);
@@ -46,6 +52,8 @@ FaultServer::Outcome FaultServer::try_serve(const Fault& fault) {
       if (fault.kind == Fault::Kind::kWriteProtected) return make_writable(fault, status);
       if (fault.kind == Fault::Kind::kMinor) return map_resident(fault, status);
       return settle_late(fault);
+    case PageState::kLost:
+      return poison(fault);
   }
   return Outcome::kDone;
 }
@@ -86,11 +94,11 @@ FaultServer::Outcome FaultServer::fetch(const Fault& fault) {
   state_.counters.faults_remote.add();
   uint32_t index = free_slots_.back();
   free_slots_.pop_back();
-  slots_[index] = Slot{fault, 1, true};
+  slots_[index] = Slot{fault, 1, true, false};
   FaultTrace::mark(state_.counters.last_demand.read, fault.since_ns);
   FaultTrace::mark(state_.counters.last_demand.decided, monotonic_ns());
-  // A lost donor leaves the page Fetching and its thread asleep: the guest is being stopped, and reads nothing wrong.
-  if (!backend_.start_read(fault.page, index)) return Outcome::kDone;
+  // While nobody can be asked the page stays Fetching, and its thread asleep: it reads nothing wrong.
+  if (!backend_.start_read(fault.page, index, false)) return Outcome::kDone;
   // Only now, with the demand read on its way, is there time to think ahead.
   prefetcher_.on_fault(fault.page);
   fetch_ahead();
@@ -189,20 +197,19 @@ Result<void> FaultServer::on_read_reply(uint64_t slot_number, wire::Status statu
   const uint32_t index = static_cast<uint32_t>(slot_number);
   Slot& slot = slots_[index];
   if (status != wire::Status::kOk) {
-    lose(slot.fault.page, fmt::format("the donor refused a read: {}", wire::decode_text(body)));
+    try_again(index, fmt::format("the donor refused a read: {}", wire::decode_text(body)));
     return {};
   }
   wire::PageSetView pages = HEC_TRY(wire::PageSetView::decode(body));
   const std::byte* bytes = nullptr;
-  if (const char* defect = defect_of(slot, pages, &bytes)) {
-    // The bytes may have been damaged on the way; what the donor holds may still be good.
-    if (slot.attempts++ < kMaxAttempts) {
-      state_.counters.refetched.add();
-      (void)backend_.start_read(slot.fault.page, index);
-      return {};
-    }
-    lose(slot.fault.page, defect);
+  if (std::string defect = defect_of(slot, pages, &bytes); !defect.empty()) {
+    try_again(index, defect);
     return {};
+  }
+  if (slot.damaged) {
+    // Good bytes after bad ones: the page becomes Dirty, and is written anew to all of its donors when it leaves.
+    slot.fault.write = true;
+    state_.counters.repaired.add();
   }
   if (discard_waits(slot.fault.page)) {
     drop_discarded(index);
@@ -212,8 +219,40 @@ Result<void> FaultServer::on_read_reply(uint64_t slot_number, wire::Status statu
   return {};
 }
 
-// Null if the answer is the page that the table promises, in its version, intact: then `bytes` are the page.
-const char* FaultServer::defect_of(const Slot& slot, const wire::PageSetView& pages, const std::byte** bytes) {
+// The bytes may have been damaged on the way; what this donor holds may still be good, or what another one does.
+void FaultServer::try_again(uint32_t index, const std::string& defect) {
+  Slot& slot = slots_[index];
+  slot.damaged = true;
+  const size_t copies = std::max<size_t>(1, state_.placement.copies_of(extent_of(slot.fault.page)).size());
+  if (slot.attempts++ < kMaxAttempts * static_cast<int>(copies)) {
+    state_.counters.refetched.add();
+    (void)backend_.start_read(slot.fault.page, index, true);
+    return;
+  }
+  slot.attempts = 1;
+  if (backend_.wait_for_copy(slot.fault.page, index)) return;
+  const Fault fault = slot.fault;
+  free_slot(index);
+  lose(fault.page, at_donor(defect, fault.page));
+  if (state_.on_loss == OnLoss::kPoison) defer(fault, Outcome::kDefer);
+}
+
+void FaultServer::give_up_read(uint32_t index) {
+  const Fault fault = slots_[index].fault;
+  free_slot(index);
+  lose(fault.page, "all donors that had a page are lost");
+  if (state_.on_loss == OnLoss::kPoison) defer(fault, Outcome::kDefer);
+}
+
+FaultServer::Outcome FaultServer::poison(const Fault& fault) {
+  const InstallOutcome outcome = state_.memory.poison(fault.page);
+  if (outcome == InstallOutcome::kRetry) return Outcome::kDefer;
+  if (outcome == InstallOutcome::kAlreadyPresent) state_.memory.wake({fault.page, 1});
+  return Outcome::kDone;
+}
+
+// Empty if the answer is the page that the table promises, in its version, intact: then `bytes` are the page.
+std::string FaultServer::defect_of(const Slot& slot, const wire::PageSetView& pages, const std::byte** bytes) {
   if (pages.size() != 1 || pages.entry(0).page != slot.fault.page) return "the donor answered with another page";
   wire::PageEntry entry = pages.entry(0);
   if (entry.state != wire::PageState::kPresent) return "the donor no longer has a page that it acknowledged";
@@ -223,11 +262,39 @@ const char* FaultServer::defect_of(const Slot& slot, const wire::PageSetView& pa
   if (wire::page_checksum(stored, slot.fault.page, version) != entry.checksum) {
     return "a page came back from the donor with a wrong checksum";
   }
+  return unpack(slot.fault.page, version, stored, bytes);
+}
+
+// The same, of bytes that are as the donor says they are.
+std::string FaultServer::unpack(PageNumber page, uint32_t version, std::span<const std::byte> stored,
+                                const std::byte** bytes) {
+  if (seal_) {
+    if (!seal_->open(page, version, stored, opened_.data())) {
+      note_bad_seal(page);
+      return kBadSeal;
+    }
+    stored = std::span(opened_).first(stored.size());
+  }
   *bytes = stored.data();
-  if (stored.size() == kPageBytes) return nullptr;
+  if (stored.size() == kPageBytes) return {};
   if (!decompress_page(stored, unpacked_)) return "a page came back from the donor that cannot be decompressed";
   *bytes = unpacked_.data();
-  return nullptr;
+  return {};
+}
+
+std::string FaultServer::at_donor(const std::string& defect, PageNumber page) {
+  return fmt::format("{}: page at guest offset {:#x}, donor {}", defect, page.value * kPageBytes,
+                     backend_.answering_donor());
+}
+
+// Another copy may be good, and the guest goes on: which donor is not to be trusted is said all the same.
+void FaultServer::note_bad_seal(PageNumber page) {
+  constexpr int64_t kWarnEveryNs = 1'000'000'000;
+  state_.counters.bad_seals.add();
+  const int64_t now = monotonic_ns();
+  if (warned_ns_ != 0 && now - warned_ns_ < kWarnEveryNs) return;
+  warned_ns_ = now;
+  event_log().warn("{}", at_donor(kBadSeal, page));
 }
 
 void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
@@ -257,6 +324,7 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
   }
   // After the wake, and yet in time: an event of the woken thread is read by this same thread, later.
   state_.table.finish_fetch(fault.page, writable ? PageTable::Arrival::kDirty : PageTable::Arrival::kClean);
+  if (!writable) state_.settle_clean(fault.page);
   finish(fault, installed_ns);
 }
 
@@ -328,8 +396,15 @@ FaultServer::Outcome FaultServer::refuse(const Fault& fault) {
   return Outcome::kDone;
 }
 
-// Nobody is woken: whoever waits for the page sleeps until the guest is ended, and reads nothing wrong.
+// If the guest is to be stopped nobody is woken: whoever waits for the page sleeps until the guest is ended, and reads
+// nothing wrong.
 void FaultServer::lose(PageNumber page, std::string reason) {
+  const PageState state = state_.table.get(page).state;
+  if (state_.on_loss == OnLoss::kPoison && state_.table.lose(page)) {
+    if (state == PageState::kFetching) state_.budget.give(1);
+    if (state == PageState::kRemote) state_.remote_pages.fetch_sub(1);
+  }
+  state_.counters.lost.add();
   backend_.report_loss(LossReport{std::move(reason), {PageRun{page, 1}}, 1, {}});
 }
 
@@ -340,7 +415,7 @@ void FaultServer::discard(PageRun run) {
   for (PageNumber page = run.first; page < run.end(); ++page) {
     std::optional<PageState> before = begin_discard(page);
     if (before) {
-      resident = resident || (*before != PageState::kRemote && *before != PageState::kAbsent);
+      resident = resident || is_resident(*before);
       ++begun.count;
       continue;
     }
@@ -364,7 +439,7 @@ std::optional<PageState> FaultServer::begin_discard(PageNumber page) {
   if (!before || *before == PageState::kAbsent) return before;
   state_.counters.discarded.add();
   if (*before == PageState::kRemote) state_.remote_pages.fetch_sub(1);
-  if (*before != PageState::kRemote) ++discarded_resident_;
+  if (is_resident(*before)) ++discarded_resident_;
   return before;
 }
 

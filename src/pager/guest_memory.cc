@@ -53,6 +53,12 @@ Result<void> UffdGuestMemory::punch(PageRun run) {
   return punch_hole(memfd_, run.first.value * kPageBytes, run.count * kPageBytes);
 }
 
+// A page that left was protected, and the mark of that is still in the way.
+InstallOutcome UffdGuestMemory::poison(PageNumber page) {
+  const InstallOutcome cleared = uffd_of(page).unprotect(at(page), kPageBytes);
+  return cleared == InstallOutcome::kInstalled ? uffd_of(page).poison(at(page)) : cleared;
+}
+
 bool UffdGuestMemory::is_hole(PageNumber page) {
   Result<bool> hole = hecaton::is_hole(memfd_, page.value * kPageBytes);
   return hole.ok() && hole.value();

@@ -28,6 +28,8 @@ class GuestMemory {
   virtual InstallOutcome wake(PageRun run) = 0;
   // Frees the memory of the run; every mapping faults on it from now on.
   virtual Result<void> punch(PageRun run) = 0;
+  // Whoever touches the page, now or later, gets a memory error; and wakes. Only if can_poison(), and of a hole.
+  virtual InstallOutcome poison(PageNumber page) = 0;
   // Whether the memfd has no page there.
   virtual bool is_hole(PageNumber page) = 0;
   // The pager's own view. Reading a hole through it makes a page of zeros.
@@ -58,6 +60,7 @@ class UffdGuestMemory final : public GuestMemory {
   InstallOutcome unprotect(PageNumber page) override;
   InstallOutcome wake(PageRun run) override;
   Result<void> punch(PageRun run) override;
+  InstallOutcome poison(PageNumber page) override;
   bool is_hole(PageNumber page) override;
   std::byte* bytes(PageNumber page) override { return own_view_ + page.value * kPageBytes; }
   bool can_map_protected() const override { return can_map_protected_; }

@@ -13,32 +13,16 @@
 #include "base/adaptive_spin.h"
 #include "base/guarded.h"
 #include "os/poller.h"
-#include "pager/evictor.h"
-#include "pager/fault_server.h"
-#include "pager/loss.h"
-#include "pager/prefetch_worker.h"
+#include "os/userfaultfd.h"
+#include "pager/copy_keeper.h"
+#include "pager/prefetch_routes.h"
+#include "pager/read_routes.h"
 #include "pager/vcpu_neighbour.h"
-#include "store/donor_pool.h"
-#include "store/silence_watch.h"
 
 namespace hecaton {
 
 class EvictLoop;
 class PrefetchLoop;
-
-// What all loops need.
-struct LoopContext {
-  PagerState& state;
-  DonorPool& pool;
-  LossLatch& loss;
-  std::atomic<bool>& stop;
-  Compression compression;
-
-  bool ended() const { return stop.load() || loss.happened(); }
-  void donor_lost(size_t donor, const Error& error) { loss.report(loss_of_donor(state, pool, donor, error)); }
-  // After reading what has arrived.
-  void check_silence(SilenceWatch& watch);
-};
 
 // Lets other threads get a sleeping loop's attention, and costs them nothing while it is awake.
 class Nudge {
@@ -97,7 +81,9 @@ class FaultLoop final : public FaultBackend {
   // All fault loops, by their shards. Before any of them runs.
   void set_peers(std::vector<FaultLoop*> peers) { peers_ = std::move(peers); }
 
-  bool start_read(PageNumber page, uint32_t slot) override;
+  bool start_read(PageNumber page, uint32_t slot, bool again) override { return routes_.start_read(page, slot, again); }
+  bool wait_for_copy(PageNumber page, uint32_t slot) override { return routes_.wait_for_copy(page, slot); }
+  std::string answering_donor() override { return routes_.answering_donor(); }
   void prefetch(const PrefetchWindow& window) override;
   void hand_stream(unsigned shard, const Prefetcher::Stream& stream) override;
   void wake_evictor() override;
@@ -106,11 +92,9 @@ class FaultLoop final : public FaultBackend {
  private:
   FaultLoop(LoopContext context, unsigned shard, const Userfaultfd& uffd, RemoteAddress base, Prefetcher prefetcher,
             EvictLoop& evict, PrefetchLoop& prefetch, Poller poller, Nudge nudge);
-  DonorClient& link(size_t donor) { return context_.pool.demand(shard_, donor); }
   void receive_stream(unsigned from, const Prefetcher::Stream& stream);  // by the thread of that shard
   void adopt_streams();
   bool read_faults();
-  bool read_replies();
   bool spin(uint64_t round);
   void sleep(int timeout_ms);
 
@@ -123,8 +107,7 @@ class FaultLoop final : public FaultBackend {
   PrefetchLoop& prefetch_;
   Poller poller_;
   Nudge nudge_;
-  SilenceWatch watch_;
-  std::vector<size_t> waiting_donors_;  // those that owe an answer
+  ReadRoutes routes_;
   std::vector<FaultLoop*> peers_;
   std::vector<StreamChute> streams_;  // from each shard
   std::atomic<bool> streams_came_{false};
@@ -132,18 +115,15 @@ class FaultLoop final : public FaultBackend {
   AdaptiveSpin fault_spin_, wire_spin_;  // for the next fault; for an answer
 };
 
-class EvictLoop final : public EvictionBackend {
+class EvictLoop final {
  public:
   static Result<std::unique_ptr<EvictLoop>> create(LoopContext context);
   void run();
   Nudge& nudge() { return nudge_; }
   void set_fault_nudges(std::vector<Nudge*> nudges) { fault_nudges_ = std::move(nudges); }
 
-  void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
-                  std::span<const iovec> pages) override;
-  void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
-  void wake_fault_threads() override;
-  void let_others_run() override;
+  // Bytes that were copied to bring protection back. Any thread.
+  uint64_t reprotected_bytes() const { return keeper_.repairer().copied_bytes(); }
 
  private:
   EvictLoop(LoopContext context, Poller poller, Nudge nudge);
@@ -151,10 +131,8 @@ class EvictLoop final : public EvictionBackend {
   void read_replies(int64_t timeout_ns);
   bool idle() const;
 
-  static constexpr uint64_t kDiscardId = UINT64_MAX;
   LoopContext context_;
-  SilenceWatch watch_;
-  Evictor evictor_;
+  CopyKeeper keeper_;
   Poller poller_;
   Nudge nudge_;
   AdaptiveSpin spin_;  // for acknowledgements
@@ -162,7 +140,7 @@ class EvictLoop final : public EvictionBackend {
   std::array<epoll_event, 64> events_;
 };
 
-class PrefetchLoop final : public PrefetchBackend {
+class PrefetchLoop final {
  public:
   static Result<std::unique_ptr<PrefetchLoop>> create(LoopContext context);
   void run();
@@ -174,10 +152,6 @@ class PrefetchLoop final : public PrefetchBackend {
     fault_nudges_ = std::move(fault);
     evict_nudge_ = evict;
   }
-  size_t donor_of(ExtentNumber extent) override;
-  bool send_read(uint64_t request, std::span<const PageNumber> pages) override;
-  void wake_fault_threads() override;
-  void wake_evictor() override;
 
  private:
   PrefetchLoop(LoopContext context, Poller poller, Nudge nudge);
@@ -192,8 +166,7 @@ class PrefetchLoop final : public PrefetchBackend {
     size_t first = 0, count = 0;
   };
   LoopContext context_;
-  SilenceWatch watch_;
-  PrefetchWorker worker_;
+  PrefetchRoutes routes_;
   Poller poller_;
   Nudge nudge_;
   AdaptiveSpin spin_;

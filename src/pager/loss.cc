@@ -5,6 +5,10 @@
 namespace hecaton {
 
 void LossLatch::report(const LossReport& loss) {
+  if (what_ == OnLoss::kPoison) {
+    if (on_loss_) on_loss_(loss);
+    return;
+  }
   if (happened_.exchange(true)) return;
   first_.with([&](LossReport& first) { first = loss; });
   if (on_loss_) on_loss_(loss);
@@ -14,25 +18,13 @@ LossReport LossLatch::first() const {
   return first_.with([](const LossReport& first) { return first; });
 }
 
-LossReport loss_of_donor(const PagerState& state, DonorPool& pool, size_t donor, const Error& error) {
-  LossReport loss;
-  loss.donor = donor;
-  loss.reason = fmt::format("donor {} is lost: {}", pool.url(donor).printable(), error.describe());
-  for (uint64_t extent = 0; extent < state.extents(); ++extent) {
-    if (pool.placement().donor_of(ExtentNumber(extent)) != donor) continue;
-    const uint64_t end = std::min(state.table.pages(), (extent + 1) * kPagesPerExtent);
-    for (PageNumber page(extent * kPagesPerExtent); page.value < end; ++page) {
-      PageState where = state.table.get(page).state;
-      if (where != PageState::kRemote && where != PageState::kFetching) continue;
-      ++loss.pages;
-      if (!loss.ranges.empty() && loss.ranges.back().end() == page) {
-        ++loss.ranges.back().count;
-      } else {
-        loss.ranges.push_back({page, 1});
-      }
-    }
+void add_lost_page(LossReport& loss, PageNumber page) {
+  ++loss.pages;
+  if (!loss.ranges.empty() && loss.ranges.back().end() == page) {
+    ++loss.ranges.back().count;
+  } else {
+    loss.ranges.push_back({page, 1});
   }
-  return loss;
 }
 
 std::string describe_ranges(const LossReport& loss) {

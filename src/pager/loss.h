@@ -13,21 +13,22 @@ namespace hecaton {
 
 class LossLatch {
  public:
-  explicit LossLatch(std::function<void(const LossReport&)> on_loss) : on_loss_(std::move(on_loss)) {}
+  LossLatch(OnLoss what, std::function<void(const LossReport&)> on_loss) : what_(what), on_loss_(std::move(on_loss)) {}
 
-  // The first report counts; later ones are its consequences.
+  // If the guest is to be stopped the first report counts: later ones are its consequences. If not, each is told.
   void report(const LossReport& loss);
   bool happened() const { return happened_.load(); }
   LossReport first() const;  // empty if nothing is lost
 
  private:
+  const OnLoss what_;
   std::function<void(const LossReport&)> on_loss_;
   std::atomic<bool> happened_{false};
   Guarded<LossReport> first_;
 };
 
-// What goes with a donor: every page that only it has.
-LossReport loss_of_donor(const PagerState& state, DonorPool& pool, size_t donor, const Error& error);
+// In rising order.
+void add_lost_page(LossReport& loss, PageNumber page);
 
 // "12 pages (48 KiB): 0x1000-0x2fff, ...": guest RAM offsets, the first few ranges.
 std::string describe_ranges(const LossReport& loss);

@@ -8,14 +8,19 @@
 namespace hecaton {
 namespace {
 
-constexpr size_t kBlocksBytes = EvictionPolicy::kMaxRun * PageCompressor::kMostBytes;
+// For the largest batch; none if its pages are sent from where they are.
+size_t room_for(Compression compression, bool sealing) {
+  const size_t most = sealing ? kPageBytes : compression == Compression::kOff ? 0 : PageCompressor::kMostBytes;
+  return EvictionPolicy::kMaxRun * most;
+}
 
 }  // namespace
 
 PagePacker::PagePacker(PagerState& state, Compression wanted)
     : state_(state),
       choice_(wanted),
-      blocks_(wanted == Compression::kOff ? nullptr : std::make_unique_for_overwrite<std::byte[]>(kBlocksBytes)) {}
+      seal_(PageSeal::of(state.seal)),
+      blocks_(std::make_unique_for_overwrite<std::byte[]>(room_for(wanted, seal_.has_value()))) {}
 
 bool PagePacker::begin(uint64_t pages) {
   used_ = 0;
@@ -24,19 +29,29 @@ bool PagePacker::begin(uint64_t pages) {
   return packing_;
 }
 
-std::span<const std::byte> PagePacker::pack(const std::byte* page) {
-  std::span<const std::byte> stored = wire::whole_page(page);
-  if (packing_) {
-    std::span<std::byte, PageCompressor::kMostBytes> block(blocks_.get() + used_, PageCompressor::kMostBytes);
-    const size_t bytes = compress(page, block);
-    used_ += bytes;
-    if (bytes > 0) {
-      stored = block.first(bytes);
-      state_.counters.compressed.add();
-    }
-  }
+std::span<const std::byte> PagePacker::pack(const std::byte* bytes, PageNumber page, uint32_t version) {
+  std::span<const std::byte> stored = packing_ ? packed(bytes) : wire::whole_page(bytes);
+  if (seal_) stored = sealed(stored, page, version);
   state_.counters.wire_bytes_written.add(stored.size());
   return stored;
+}
+
+std::span<const std::byte> PagePacker::packed(const std::byte* bytes) {
+  std::span<std::byte, PageCompressor::kMostBytes> block(blocks_.get() + used_, PageCompressor::kMostBytes);
+  const size_t length = compress(bytes, block);
+  if (length == 0) return wire::whole_page(bytes);
+  used_ += length;
+  state_.counters.compressed.add();
+  return block.first(length);
+}
+
+// A block that was just packed is sealed where it lies.
+std::span<const std::byte> PagePacker::sealed(std::span<const std::byte> plain, PageNumber page, uint32_t version) {
+  const bool whole = plain.size() == kPageBytes;
+  std::byte* out = whole ? blocks_.get() + used_ : blocks_.get() + used_ - plain.size();
+  if (whole) used_ += kPageBytes;
+  seal_->seal(page, version, plain, out);
+  return {out, plain.size()};
 }
 
 size_t PagePacker::compress(const std::byte* page, std::span<std::byte, PageCompressor::kMostBytes> block) {

@@ -6,8 +6,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 
+#include "base/clock.h"
 #include "pager/loops.h"
 
 namespace hecaton {
@@ -38,21 +42,78 @@ Compression compression_for(const PagerConfig& config) {
   return config.compression == Compression::kAuto && all_here ? Compression::kOff : config.compression;
 }
 
+const char* name_of(Protection protection) {
+  switch (protection) {
+    case Protection::kNone:
+      return "none";
+    case Protection::kMirror:
+      return "mirror";
+    case Protection::kSpill:
+      return "spill";
+  }
+  return "impossible";
+}
+
+std::string state_of(const DonorPool& pool, size_t donor) {
+  const DonorState state = pool.states().of(donor);
+  if (state != DonorState::kLive) return name_of(state);
+  if (pool.placement().is_leaving(donor)) return pool.placement().placed_at(donor) > 0 ? "draining" : "drained";
+  return pool.placement().is_open(donor) ? "live" : "full";
+}
+
+void fill_pool_stats(const DonorPool& pool, PagerStats& stats) {
+  const PlacementTable& placement = pool.placement();
+  stats.protection = name_of(placement.protection());
+  for (size_t i = 0; i < pool.donors(); ++i) {
+    if (!pool.shown(i) || (placement.is_local_disk(i) && placement.placed_at(i) == 0)) continue;
+    const std::string url = pool.url(i).printable();
+    stats.nodes.push_back({placement.is_local_disk(i) ? "local disk (" + url + ")" : url, state_of(pool, i),
+                           placement.placed_at(i) * kExtentBytes});
+  }
+  for (uint64_t extent = 0; extent < placement.extents(); ++extent) {
+    const CopySet copies = placement.copies_of(ExtentNumber(extent));
+    size_t complete = 0;
+    for (size_t i = 0; i < copies.size(); ++i) {
+      complete += copies[i].complete && pool.states().of(copies[i].donor) < DonorState::kLost;
+    }
+    if (!copies.empty() && complete < placement.wanted()) stats.exposed_bytes += kExtentBytes;
+  }
+}
+
+// Where a sealed VM's key and records are; empty for others.
+struct SealMemory {
+  OwnedFd fd;
+  Mapping map;
+  std::optional<SealState> state;
+};
+
+Result<SealMemory> make_seal(uint64_t pages) {
+  SealMemory made;
+  made.fd = HEC_TRY(create_memfd("hecaton-seal", SealState::bytes_for(pages)));
+  made.map = HEC_TRY(Mapping::shared(made.fd.get(), SealState::bytes_for(pages)));
+  made.state = SealState::at(made.map.data(), pages);
+  HEC_TRY(made.state->lock());
+  made.state->make_key();
+  HEC_TRY(PageSeal::create(*made.state));  // so that no thread finds later that it cannot be had
+  return made;
+}
+
 }  // namespace
 
 // Members in the order that makes destruction right: loops go before what they use.
 class Pager::Impl {
  public:
   Impl(PagerConfig the_config, int the_memfd, Mapping view, OwnedFd the_table_fd, Mapping the_table_map,
-       std::unique_ptr<DonorPool> the_pool)
+       SealMemory the_seal, std::unique_ptr<DonorPool> the_pool)
       : config(std::move(the_config)),
         stripes(Stripes::over(pages_in(config.region_bytes), config.shards)),
         memfd(the_memfd),
         own_view(std::move(view)),
         table_fd(std::move(the_table_fd)),
         table_map(std::move(the_table_map)),
+        seal(std::move(the_seal)),
         pool(std::move(the_pool)),
-        loss(config.on_loss) {}
+        loss(config.on_lost_memory, config.on_loss) {}
 
   std::span<PageTable::Word> words() {
     return {reinterpret_cast<PageTable::Word*>(table_map.data()), pages_in(config.region_bytes)};
@@ -64,6 +125,7 @@ class Pager::Impl {
   Mapping own_view;
   OwnedFd table_fd;
   Mapping table_map;
+  SealMemory seal;
   std::unique_ptr<DonorPool> pool;
   LossLatch loss;
   std::atomic<bool> stop{false};
@@ -74,6 +136,21 @@ class Pager::Impl {
   std::unique_ptr<PrefetchLoop> prefetch;
   std::vector<std::unique_ptr<FaultLoop>> faults;  // of each shard
   std::vector<std::thread> threads;
+
+  void wake_all() {
+    for (auto& fault : faults) fault->nudge().always();
+    if (prefetch) prefetch->nudge().always();
+    if (evict) evict->nudge().always();
+  }
+  void tend_pool() {
+    while (!stop.load() && !loss.happened()) {
+      pool->tend(monotonic_ns());
+      std::unique_lock lock(tend_mutex);
+      tend_wake.wait_for(lock, std::chrono::milliseconds(DonorPool::kTendMs), [&] { return stop.load(); });
+    }
+  }
+  std::mutex tend_mutex;
+  std::condition_variable tend_wake;
 };
 
 Pager::Pager(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -85,7 +162,15 @@ Pager::~Pager() {
 Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std::string* problem) {
   HEC_CHECK(config.region_bytes > 0 && config.region_bytes % kPageBytes == 0);
   HEC_CHECK(config.local_bytes >= PagerConfig::kMinimumLocalBytes);
-  PoolConfig pool_config{config.nodes, config.name, config.region_bytes, config.insecure};
+  PoolConfig pool_config;
+  pool_config.nodes = config.nodes;
+  pool_config.vm_name = config.name;
+  pool_config.region_bytes = config.region_bytes;
+  pool_config.insecure = config.insecure;
+  pool_config.credentials = config.credentials;
+  pool_config.protection = config.protection;
+  pool_config.local_disk = config.local_disk;
+  pool_config.on_notice = config.on_notice;
   pool_config.shards = Stripes::over(pages_in(config.region_bytes), config.shards).shards();
   auto pool = HEC_TRY(DonorPool::open(pool_config, problem));
   const size_t table_bytes = pages_in(config.region_bytes) * PageTable::kBytesPerPage;
@@ -98,8 +183,11 @@ Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std:
   munlock(own_view.data(), own_view.size());
   OwnedFd table_fd = HEC_TRY(explain(create_memfd("hecaton-page-table", table_bytes)));
   Mapping table_map = HEC_TRY(explain(Mapping::shared(table_fd.get(), table_bytes)));
-  return std::unique_ptr<Pager>(new Pager(std::make_unique<Impl>(
-      std::move(config), memfd, std::move(own_view), std::move(table_fd), std::move(table_map), std::move(pool))));
+  SealMemory seal;
+  if (config.seal) seal = HEC_TRY(explain(make_seal(pages_in(config.region_bytes))));
+  return std::unique_ptr<Pager>(
+      new Pager(std::make_unique<Impl>(std::move(config), memfd, std::move(own_view), std::move(table_fd),
+                                       std::move(table_map), std::move(seal), std::move(pool))));
 }
 
 Stripes Pager::stripes() const {
@@ -113,8 +201,10 @@ Result<void> Pager::attach(std::vector<Userfaultfd> uffds, RemoteAddress base, U
   impl.memory = std::make_unique<UffdGuestMemory>(impl.uffds, impl.stripes, base, impl.memfd, impl.own_view.data(),
                                                   features.continue_wp());
   impl.state =
-      std::make_unique<PagerState>(impl.words(), impl.config.local_bytes / kPageBytes, *impl.memory, impl.stripes);
-  LoopContext context{*impl.state, *impl.pool, impl.loss, impl.stop, compression_for(impl.config)};
+      std::make_unique<PagerState>(impl.words(), impl.config.local_bytes / kPageBytes, *impl.memory,
+                                   impl.pool->placement(), impl.stripes, impl.config.on_lost_memory, impl.seal.state);
+  LoopContext context{
+      *impl.state, *impl.pool, impl.loss, impl.stop, compression_for(impl.config), impl.config.repair_bytes_per_second};
   impl.evict = HEC_TRY(EvictLoop::create(context));
   impl.prefetch = HEC_TRY(PrefetchLoop::create(context));
   Prefetcher prefetcher(prefetch_limits(impl.config, *impl.state));
@@ -135,17 +225,31 @@ Result<void> Pager::attach(std::vector<Userfaultfd> uffds, RemoteAddress base, U
   }
   impl.threads.push_back(start_thread("hec-prefetch", [&impl] { impl.prefetch->run(); }));
   impl.threads.push_back(start_thread("hec-evict", [&impl] { impl.evict->run(); }));
+  impl.pool->set_wake([&impl] { impl.wake_all(); });
+  impl.threads.push_back(start_thread("hec-pool", [&impl] { impl.tend_pool(); }));
   return {};
 }
 
 void Pager::stop() {
   Impl& impl = *impl_;
   impl.stop.store(true);
-  for (auto& fault : impl.faults) fault->nudge().always();
-  if (impl.prefetch) impl.prefetch->nudge().always();
-  if (impl.evict) impl.evict->nudge().always();
+  impl.wake_all();
+  { std::lock_guard lock(impl.tend_mutex); }
+  impl.tend_wake.notify_all();
   for (std::thread& thread : impl.threads) thread.join();
   impl.threads.clear();
+}
+
+Result<void> Pager::add_donor(const NodeUrl& url, std::string* problem) {
+  return impl_->pool->add(url, problem);
+}
+
+Result<void> Pager::drain_donor(const NodeUrl& url, std::string* problem) {
+  return impl_->pool->drain(url, problem);
+}
+
+Result<void> Pager::remove_donor(const NodeUrl& url, bool force, std::string* problem) {
+  return impl_->pool->remove(url, force, problem);
 }
 
 const FaultTrace& Pager::last_demand() const {
@@ -162,16 +266,15 @@ PagerStats Pager::stats() const {
                                static_cast<double>(PlacementTable::kBytesPerExtent + PagerState::kBytesPerExtent +
                                                    PageTable::kBytesPerExtent + EvictionPolicy::kBytesPerExtent) /
                                    static_cast<double>(kPagesPerExtent);
+  if (impl.config.seal) stats.table_bytes_per_page += static_cast<double>(sizeof(SealRecord));
+  stats.sealed = impl.config.seal;
   stats.threads = impl.threads.size();
   stats.shards = impl.stripes.shards();
   stats.connections = impl.pool->connections();
   stats.rdma_read_pages = impl.pool->direct_pages();
   const LossReport loss = impl.loss.first();
   stats.lost_pages = loss.pages;
-  for (size_t i = 0; i < impl.pool->donors(); ++i) {
-    stats.nodes.push_back({impl.pool->url(i).printable(), loss.donor == i ? "lost" : "live",
-                           impl.pool->placement().placed_at(i) * kExtentBytes});
-  }
+  fill_pool_stats(*impl.pool, stats);
   if (!impl.state) return stats;
   const PagerCounters& counters = impl.state->counters;
   stats.resident_bytes = impl.state->budget.resident() * kPageBytes;
@@ -196,9 +299,15 @@ PagerStats Pager::stats() const {
   stats.compressed_pages = counters.compressed.value();
   stats.wire_bytes_written = counters.wire_bytes_written.value();
   stats.compressing = impl.config.compression == Compression::kOn || impl.state->compressing.load();
+  stats.bad_seals = counters.bad_seals.value();
   stats.discarded_pages = counters.discarded.value();
   stats.taken_back_pages = counters.taken_back.value();
   stats.refetched_pages = counters.refetched.value();
+  stats.repaired_pages = counters.repaired.value();
+  stats.hedged_reads = counters.hedged.value();
+  stats.failed_over_reads = counters.failed_over.value();
+  if (impl.config.on_lost_memory == OnLoss::kPoison) stats.lost_pages = counters.lost.value();
+  stats.reprotected_bytes = impl.evict->reprotected_bytes();
   stats.fault_us_p50 = counters.fault_us.quantile(0.5);
   stats.fault_us_p90 = counters.fault_us.quantile(0.9);
   stats.fault_us_p99 = counters.fault_us.quantile(0.99);

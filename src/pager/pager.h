@@ -27,10 +27,18 @@ struct PagerConfig {
   uint64_t prefetch_pages = 256;  // the largest window; 0: off
   bool prefetch_adaptive = true;
   Compression compression = Compression::kAuto;
+  bool seal = false;  // encrypt and authenticate every page before it leaves
   std::vector<NodeUrl> nodes;
   bool insecure = false;
-  unsigned shards = 1;                             // fault threads; fewer if the region is small: see Stripes
-  std::function<void(const LossReport&)> on_loss;  // must not return to the guest: end it
+  Credentials credentials = {};
+  // Nothing: a mirror if the donors have room for two copies, else what is left of protection.
+  std::optional<Protection> protection = Protection::kNone;
+  std::optional<NodeUrl> local_disk;  // a donor that keeps pages on this machine's disk, for protection's sake
+  uint64_t repair_bytes_per_second = 256_MiB;
+  OnLoss on_lost_memory = OnLoss::kStop;              // poison only if the kernel can: UffdFeatures::poison()
+  std::function<void(const std::string&)> on_notice;  // what users should know of. Any thread
+  unsigned shards = 1;                                // fault threads; fewer if the region is small: see Stripes
+  std::function<void(const LossReport&)> on_loss;     // must not return to the guest: end it
 
   static constexpr uint64_t kMinimumLocalBytes = 1024 * 1024;
 };
@@ -45,7 +53,13 @@ struct PagerStats {
   uint64_t evicted_pages, written_back_pages, zero_pages, discarded_pages;
   uint64_t compressed_pages, wire_bytes_written;  // of what was written back; headers not counted
   bool compressing;                               // now
+  bool sealed;
+  uint64_t bad_seals;  // answers of donors that were not what had been sealed
   uint64_t taken_back_pages, refetched_pages, lost_pages;
+  uint64_t repaired_pages, hedged_reads, failed_over_reads;  // see PagerCounters
+  uint64_t exposed_bytes;                                    // in extents with fewer copies than protection asks for
+  uint64_t reprotected_bytes;                                // copied to bring protection back
+  std::string protection;
   uint64_t fault_us_p50, fault_us_p90, fault_us_p99, fault_us_max;
   double table_bytes_per_page;
   uint64_t threads, connections, shards;
@@ -71,6 +85,11 @@ class Pager {
   // its shard: there are as many as shards. Once.
   Result<void> attach(std::vector<Userfaultfd> uffds, RemoteAddress base, UffdFeatures features);
   void stop();
+
+  // --- the pool of a running pager; see DonorPool. On error `problem` is for the user
+  Result<void> add_donor(const NodeUrl& url, std::string* problem);
+  Result<void> drain_donor(const NodeUrl& url, std::string* problem);
+  Result<void> remove_donor(const NodeUrl& url, bool force, std::string* problem);
 
   PagerStats stats() const;
   // Of the fault that was served last; only while attached.

@@ -15,8 +15,10 @@
 #include "metrics/counter.h"
 #include "metrics/histogram.h"
 #include "pager/guest_memory.h"
+#include "placement/placement_table.h"
 #include "residency/budget.h"
 #include "residency/page_table.h"
+#include "store/page_seal.h"
 
 namespace hecaton {
 
@@ -36,11 +38,16 @@ struct FaultTrace {
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
   Counter taken_back, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
+  Counter bad_seals;  // answers that are not what was sealed: a donor changed or rolled back a page
   // Of the pages that were sent to donors: those that went compressed, and the bytes that stood for all of them.
   Counter compressed, wire_bytes_written;
   // Pages fetched ahead; those of them that a stream's reader came by; faults that found their page still on its way;
   // how often prefetching paused because too much of it went to waste.
   Counter prefetched, prefetch_used, prefetch_late, prefetch_pauses;
+  // Pages of which a donor had damaged or old bytes, and another good ones: they will be written anew. Demand reads
+  // that another copy was asked for too, and those that went to another copy because their donor failed.
+  Counter repaired, hedged, failed_over;
+  Counter lost;        // pages
   Histogram fault_us;  // from reading the event to the wake
   FaultTrace last_demand;
 };
@@ -53,11 +60,21 @@ struct LossReport {
   std::optional<size_t> donor;  // that is gone; none if it lives and answered wrong
 };
 
+// What becomes of the guest when memory is lost.
+enum class OnLoss : uint8_t {
+  kStop,    // it is stopped
+  kPoison,  // whoever touches a page that is lost gets a memory error; the rest goes on
+};
+
 class PagerState {
  public:
-  PagerState(std::span<PageTable::Word> words, uint64_t limit_pages, GuestMemory& guest_memory,
-             Stripes the_stripes = {})
+  // `copies`: of the extents of the region.
+  PagerState(std::span<PageTable::Word> words, uint64_t limit_pages, GuestMemory& guest_memory, PlacementTable& copies,
+             Stripes the_stripes = {}, OnLoss what_on_loss = OnLoss::kStop, std::optional<SealState> the_seal = {})
       : stripes(the_stripes),
+        on_loss(what_on_loss),
+        seal(the_seal),
+        placement(copies),
         table(words),
         budget(limit_pages, words.size()),
         memory(guest_memory),
@@ -65,6 +82,9 @@ class PagerState {
         wasted_triggers_(the_stripes.shards()) {}
 
   const Stripes stripes;
+  const OnLoss on_loss;
+  const std::optional<SealState> seal;  // of a sealed VM
+  PlacementTable& placement;
   PageTable table;
   Budget budget;
   GuestMemory& memory;
@@ -81,6 +101,13 @@ class PagerState {
   // later sees the settled page. That saves a wake for nearly every page that is fetched ahead. (Had the page left and
   // become Fetching again in between, the wake that follows each eviction would have come by.)
   std::atomic<uint64_t> fetch_waits{0};
+
+  // After a page that came from a donor became Clean: if its extent has lost all its copies meanwhile, the page is here
+  // only. Whoever drops the last copy does so before he looks at the extent's pages for Clean ones: of the two, one
+  // sees the other (both orders are sequentially consistent).
+  void settle_clean(PageNumber page) {
+    if (placement.copies_of(extent_of(page)).complete_copies() == 0) table.keep_here(page);
+  }
 
   // A trigger left without having been touched: for the prefetcher of the shard that would have seen the touch.
   void count_waste(PageNumber trigger) { wasted_triggers_[stripes.shard_of(trigger)].fetch_add(1); }

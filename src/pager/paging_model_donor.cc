@@ -1,14 +1,17 @@
 // The donor of the model, and the network to it.
+#include <algorithm>
+#include <cstring>
+
 #include "pager/paging_model.h"
 
 namespace hecaton {
 
-bool PagingModel::start_read(PageNumber page, uint32_t slot) {
+bool PagingModel::start_read(PageNumber page, uint32_t slot, bool) {
   shard_of(page).demand.push_back({Message::Kind::kDemandReply, slot, {page}, {}});
   return true;
 }
 
-bool PagingModel::send_read(uint64_t request, std::span<const PageNumber> pages) {
+bool PagingModel::send_read(uint64_t request, size_t, std::span<const PageNumber> pages) {
   prefetch_.push_back({Message::Kind::kPrefetchReply, request, {pages.begin(), pages.end()}, {}});
   return true;
 }
@@ -30,6 +33,7 @@ void PagingModel::take_writes(std::span<const wire::PageEntry> entries, std::spa
       ++piece;
       offset = 0;
     }
+    look_for_words({source, entry.stored_bytes});
     const bool damaged = options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000;
     if (damaged || wire::page_checksum({source, entry.stored_bytes}, entry.page, entry.version) != entry.checksum) {
       reply->rejected.push_back(entry.page);
@@ -73,7 +77,7 @@ void PagingModel::deliver(std::deque<Message>& queue) {
   Result<void> taken;
   if (message.kind == Message::Kind::kWriteReply) {
     Running running(in_evictor_);
-    taken = evictor_.on_write_reply(message.id, wire::Status::kOk, wire::encode_write_reply(message.rejected));
+    taken = evictor_.on_written(message.id, message.rejected);
   } else if (message.kind == Message::Kind::kPrefetchReply) {
     Running running(in_prefetcher_);
     taken = prefetcher_.on_read_reply(message.id, wire::Status::kOk, answer(message.pages));
@@ -85,6 +89,12 @@ void PagingModel::deliver(std::deque<Message>& queue) {
     taken = shard.server.on_read_reply(message.id, wire::Status::kOk, body);
   }
   if (!taken.ok()) breach(std::string("a good answer was refused: ") + taken.error().context, PageNumber(0));
+}
+
+// Every word that the guest writes is small, so a page of it has long stretches of zeros.
+void PagingModel::look_for_words(std::span<const std::byte> stored) {
+  const std::array<std::byte, 8> zeros{};
+  if (std::search(stored.begin(), stored.end(), zeros.begin(), zeros.end()) != stored.end()) donor_saw_words_ = true;
 }
 
 bool PagingModel::forget_a_remote_page() {
@@ -103,6 +113,38 @@ bool PagingModel::roll_back_a_remote_page() {
     return true;
   }
   return false;
+}
+
+// The bytes for a lie about `page`; none if the donor has none that differ.
+std::optional<std::vector<std::byte>> PagingModel::lie_for(uint64_t page, Lie lie) {
+  std::vector<std::byte> bytes = donor_.at(page).bytes;
+  if (lie == Lie::kBitFlipped) {
+    bytes[random(bytes.size())] ^= std::byte{1} << random(8);
+    return bytes;
+  }
+  if (lie == Lie::kOlderBytes) {
+    auto before = donor_before_.find(page);
+    if (before == donor_before_.end() || before->second.bytes == bytes) return std::nullopt;
+    return before->second.bytes;
+  }
+  auto other = std::find_if(donor_.begin(), donor_.end(),
+                            [&](const auto& stored) { return stored.first != page && stored.second.bytes != bytes; });
+  return other == donor_.end() ? std::nullopt : std::optional(other->second.bytes);
+}
+
+uint64_t PagingModel::lie_about_remote_pages(Lie lie) {
+  uint64_t lies = 0;
+  for (auto& [number, stored] : donor_) {
+    const PageNumber page(number);
+    const PageStatus status = state_.table.get(page);
+    if (status.state != PageState::kRemote || number % 32 < 16) continue;
+    std::optional<std::vector<std::byte>> bytes = lie_for(number, lie);
+    if (!bytes) continue;
+    stored.bytes = std::move(*bytes);
+    stored.checksum = wire::page_checksum(stored.bytes, page, stored.version);
+    ++lies;
+  }
+  return lies;
 }
 
 }  // namespace hecaton

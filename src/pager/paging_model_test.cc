@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <set>
 
 namespace hecaton {
@@ -32,6 +33,10 @@ void run_seeds(PagingModel::Options options, int seeds, int steps) {
     ASSERT_FALSE(model.lost()) << model.loss();
     ASSERT_GT(model.state().counters.evicted.value(), 0u) << "the test must evict to be worth anything";
     ASSERT_GT(model.accesses(), 100u);
+    ASSERT_EQ(model.state().counters.bad_seals.value(), 0u) << "seed " << options.seed;
+    if (options.compression == Compression::kOff) {
+      ASSERT_NE(model.donor_saw_the_guests_words(), options.seal);
+    }
     ASSERT_EQ(model.state().counters.compressed.value() > 0, options.compression == Compression::kOn);
   }
 }
@@ -53,6 +58,17 @@ TEST(PagingModel, TheSameWithTheSmallestBudget) {
 TEST(PagingModel, TheSameWithCompressedPages) {
   run_seeds({.compression = Compression::kOn}, 20, 20'000);
   run_seeds({.pages = 90, .budget = 64, .processors = 6, .compression = Compression::kOn}, 20, 20'000);
+}
+
+// A record belongs to what donors hold whenever the table says Remote or Clean, whatever ran between.
+TEST(PagingModel, TheSameWithSealedPages) {
+  run_seeds({.seal = true}, 10, 20'000);
+  run_seeds({.pages = 300, .budget = Budget::kMinimumPages, .processors = 8, .seal = true}, 8, 20'000);
+  run_seeds({.pages = 90, .budget = 64, .processors = 6, .seal = true, .shards = 3, .stripe_pages = 4}, 20, 20'000);
+}
+
+TEST(PagingModel, TheSameWithPagesCompressedAndSealed) {
+  run_seeds({.pages = 90, .budget = 64, .processors = 6, .compression = Compression::kOn, .seal = true}, 15, 20'000);
 }
 
 // Few pages, so that everybody meets on the same ones.
@@ -101,13 +117,15 @@ TEST(PagingModel, PrefetchesScansOfEveryKind) {
 }
 
 TEST(PagingModel, DamageOnTheWayIsSentOrFetchedAgain) {
-  PagingModel::Options options{.damage = 0.02};
-  options.seed = first_seed();
-  PagingModel model(options);
-  for (int n = 0; n < 60'000 && model.breach().empty(); ++n) model.step();
-  EXPECT_EQ(model.breach(), "");
-  EXPECT_GT(model.state().counters.refetched.value(), 0u);
-  EXPECT_GT(model.state().counters.rejected_writes.value(), 0u);
+  for (bool seal : {false, true}) {
+    PagingModel::Options options{.seal = seal, .damage = 0.02};
+    options.seed = first_seed();
+    PagingModel model(options);
+    for (int n = 0; n < 60'000 && model.breach().empty(); ++n) model.step();
+    EXPECT_EQ(model.breach(), "");
+    EXPECT_GT(model.state().counters.refetched.value(), 0u);
+    EXPECT_GT(model.state().counters.rejected_writes.value(), 0u);
+  }
 }
 
 // Invariant 4: zeros and old bytes are never given to the guest; the loss is reported instead.
@@ -136,6 +154,45 @@ TEST(PagingModel, AnOlderVersionFromTheDonorIsReportedAndNeverRead) {
   EXPECT_EQ(model.breach(), "");
   EXPECT_THAT(model.loss(), testing::HasSubstr("older version"));
 }
+
+// A donor that answers with what it likes, in the right version and with the right checksum.
+class LyingDonor : public testing::TestWithParam<PagingModel::Lie> {
+ protected:
+  static constexpr uint64_t kSeeds = 10;
+  static std::unique_ptr<PagingModel> model_after_lies(PagingModel::Options options, uint64_t seed) {
+    options.discards = false;
+    options.seed = first_seed() + seed;
+    auto model = std::make_unique<PagingModel>(options);
+    for (int n = 0; n < 30'000; ++n) model->step();
+    EXPECT_GT(model->lie_about_remote_pages(GetParam()), 20u);
+    model->settle_and_verify();
+    return model;
+  }
+};
+
+TEST_P(LyingDonor, IsFoundOutByTheSealAndItsBytesAreNeverRead) {
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    const Compression compression = seed % 2 == 0 ? Compression::kOff : Compression::kOn;
+    const auto model = model_after_lies({.compression = compression, .seal = true}, seed);
+    ASSERT_EQ(model->breach(), "");
+    ASSERT_THAT(model->loss(), testing::HasSubstr("changed or rolled back a sealed page: page at guest offset 0x"));
+    ASSERT_THAT(model->loss(), testing::HasSubstr("donor the-model:1"));
+    ASSERT_GE(model->state().counters.bad_seals.value(), 3u) << "it is asked again before the guest is stopped";
+  }
+}
+
+// What the test above is worth: without a seal, these lies are believed.
+TEST_P(LyingDonor, IsBelievedWithoutASeal) {
+  const auto model = model_after_lies({}, 0);
+  EXPECT_EQ(model->loss(), "");
+  if (GetParam() == PagingModel::Lie::kOlderBytes) {
+    EXPECT_THAT(model->breach(), testing::HasSubstr("the guest read"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, LyingDonor,
+                         testing::Values(PagingModel::Lie::kOlderBytes, PagingModel::Lie::kBitFlipped,
+                                         PagingModel::Lie::kAnotherPage));
 
 }  // namespace
 }  // namespace hecaton

@@ -20,14 +20,18 @@ Result<std::unique_ptr<PrefetchLoop>> PrefetchLoop::create(LoopContext context) 
   Poller poller = HEC_TRY(Poller::create());
   Nudge nudge = HEC_TRY(Nudge::create());
   HEC_TRY(poller.add(nudge.fd(), EPOLLIN, kNudgeToken));
-  HEC_TRY(context.pool.watch_prefetch(poller));
+  HEC_TRY(context.pool.prefetch_links().watch(poller));
   return std::unique_ptr<PrefetchLoop>(new PrefetchLoop(context, std::move(poller), std::move(nudge)));
 }
 
 PrefetchLoop::PrefetchLoop(LoopContext context, Poller poller, Nudge nudge)
     : context_(context),
-      watch_(context.pool.donors()),
-      worker_(context.state, *this),
+      routes_(context, {[this] {
+                          for (Nudge* fault : fault_nudges_) fault->always();
+                        },
+                        [this] {
+                          if (evict_nudge_) (*evict_nudge_)();
+                        }}),
       poller_(std::move(poller)),
       nudge_(std::move(nudge)),
       spin_(kSpinNs),
@@ -64,6 +68,7 @@ bool PrefetchLoop::queues_empty() const {
 
 void PrefetchLoop::run() {
   while (!context_.ended()) {
+    if (routes_.changes_due()) routes_.see_changes();
     const bool worked = read_replies(0);
     if (start_windows() || worked) {
       spin_.busy(monotonic_ns());
@@ -79,9 +84,10 @@ void PrefetchLoop::run() {
 bool PrefetchLoop::start_windows() {
   bool started = false;
   PrefetchWindow window;
-  worker_.resume();
-  while (!worker_.waiting() && take(&window)) {
-    worker_.start(window);
+  PrefetchWorker& worker = routes_.worker();
+  worker.resume();
+  while (!worker.waiting() && take(&window)) {
+    worker.start(window);
     started = true;
   }
   return started;
@@ -89,14 +95,14 @@ bool PrefetchLoop::start_windows() {
 
 void PrefetchLoop::sleep() {
   nudge_.about_to_sleep();
-  const bool work = context_.ended() || (!queues_empty() && !worker_.waiting());
-  read_replies(work ? 0 : worker_.waiting() ? kSoonMs : -1);
+  const bool work = context_.ended() || (!queues_empty() && !routes_.worker().waiting()) || routes_.changes_due();
+  read_replies(work ? 0 : routes_.worker().waiting() ? kSoonMs : -1);
   nudge_.awake();
 }
 
 // True if a donor had something to say.
 bool PrefetchLoop::read_replies(int timeout_ms) {
-  if (timeout_ms < 0 && watch_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
+  if (timeout_ms < 0 && routes_.any_owed()) timeout_ms = SilenceWatch::kCheckMs;
   bool any = false;
   size_t count = poller_.wait(events_, timeout_ms);
   for (size_t i = 0; i < count && !context_.ended(); ++i) {
@@ -106,39 +112,10 @@ bool PrefetchLoop::read_replies(int timeout_ms) {
       continue;
     }
     any = true;
-    auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) -> Result<void> {
-      if (!watch_.answered(donor, monotonic_ns())) {
-        return Error{ErrorCode::kProtocol, 0, "the donor answered a read that was not asked"};
-      }
-      return worker_.on_read_reply(header.request_id, header.status, body);
-    };
-    Result<size_t> frames = context_.pool.prefetch(donor).receive(take);
-    if (!frames.ok()) context_.donor_lost(donor, frames.error());
+    routes_.receive(donor);
   }
-  context_.check_silence(watch_);
+  routes_.check_patience();
   return any;
-}
-
-void PrefetchLoop::wake_fault_threads() {
-  for (Nudge* nudge : fault_nudges_) nudge->always();
-}
-
-void PrefetchLoop::wake_evictor() {
-  if (evict_nudge_) (*evict_nudge_)();
-}
-
-size_t PrefetchLoop::donor_of(ExtentNumber extent) {
-  std::optional<size_t> donor = context_.pool.placement().donor_of(extent);
-  HEC_CHECK(donor.has_value());  // only asked for Remote pages, which were written to some donor
-  return *donor;
-}
-
-bool PrefetchLoop::send_read(uint64_t request, std::span<const PageNumber> pages) {
-  const size_t donor = donor_of(extent_of(pages.front()));
-  watch_.asked(donor, monotonic_ns());
-  Result<void> sent = context_.pool.prefetch(donor).send_read(request, pages);
-  if (!sent.ok()) context_.donor_lost(donor, sent.error());
-  return sent.ok();
 }
 
 }  // namespace hecaton

@@ -8,7 +8,11 @@
 namespace hecaton {
 
 PrefetchWorker::PrefetchWorker(PagerState& state, PrefetchBackend& backend)
-    : state_(state), backend_(backend), requests_(kRequests), unpacked_(new std::byte[kMaxRequestPages * kPageBytes]) {
+    : state_(state),
+      backend_(backend),
+      requests_(kRequests),
+      seal_(PageSeal::of(state.seal)),
+      unpacked_(new std::byte[kMaxRequestPages * kPageBytes]) {
   for (Request& request : requests_) request.pages.reserve(kMaxRequestPages);
 }
 
@@ -38,7 +42,12 @@ void PrefetchWorker::gather(Request& request) {
   for (; waiting() && request.pages.size() < kMaxRequestPages; ++next_) {
     const PageNumber page = window_.page(next_);
     if (state_.table.get(page).state != PageState::kRemote) continue;
-    if (!request.pages.empty() && !at_one_donor(page, request.pages.front())) return;
+    if (request.pages.empty() || extent_of(page) != extent_of(request.pages.back())) {
+      const std::optional<size_t> donor = backend_.donor_of(extent_of(page));
+      if (!donor) continue;
+      if (!request.pages.empty() && *donor != request.donor) return;
+      request.donor = *donor;
+    }
     budget_short_ = !state_.budget.try_take_for_prefetch(1);
     if (budget_short_) return;
     if (!state_.table.begin_fetch(page)) {
@@ -53,10 +62,6 @@ void PrefetchWorker::gather(Request& request) {
   }
 }
 
-bool PrefetchWorker::at_one_donor(PageNumber a, PageNumber b) const {
-  return extent_of(a) == extent_of(b) || backend_.donor_of(extent_of(a)) == backend_.donor_of(extent_of(b));
-}
-
 PrefetchWorker::Request& PrefetchWorker::free_request() {
   auto request = std::find_if(requests_.begin(), requests_.end(), [](const Request& r) { return !r.used; });
   HEC_CHECK(request != requests_.end());
@@ -67,8 +72,20 @@ void PrefetchWorker::submit(Request& request) {
   if (window_.stride < 0) std::reverse(request.pages.begin(), request.pages.end());  // neighbours come in one call
   request.used = true;
   ++in_flight_;
-  // If the donor is lost the pages stay Fetching: the guest is being stopped, and nobody may read anything wrong.
-  backend_.send_read(static_cast<uint64_t>(&request - requests_.data()), request.pages);
+  const uint64_t number = static_cast<uint64_t>(&request - requests_.data());
+  if (!backend_.send_read(number, request.donor, request.pages)) give_up(number);
+}
+
+void PrefetchWorker::give_up(uint64_t number) {
+  Request& request = requests_[number];
+  HEC_CHECK(request.used);
+  for (PageNumber page : request.pages) give_back(page);
+  end(request);
+}
+
+void PrefetchWorker::end(Request& request) {
+  request.used = false;
+  --in_flight_;
 }
 
 Result<void> PrefetchWorker::on_read_reply(uint64_t number, wire::Status status, std::span<const std::byte> body) {
@@ -82,8 +99,7 @@ Result<void> PrefetchWorker::on_read_reply(uint64_t number, wire::Status status,
   } else {
     for (PageNumber page : request.pages) give_back(page);
   }
-  request.used = false;
-  --in_flight_;
+  end(request);
   return {};
 }
 
@@ -94,28 +110,34 @@ bool PrefetchWorker::intact(const wire::PageSetCursor::Page& answer, PageNumber 
          entry.checksum == wire::page_checksum(answer.stored, page, entry.version);
 }
 
-// The `i`-th page of an answer that has compressed ones, at its place among the others, so that neighbours still go in
-// one call. Null: it is no page.
-const std::byte* PrefetchWorker::unpack(std::span<const std::byte> stored, size_t i) {
-  std::span<std::byte, kPageBytes> page(unpacked_.get() + i * kPageBytes, kPageBytes);
-  if (stored.size() == kPageBytes) {
-    std::memcpy(page.data(), stored.data(), kPageBytes);
-  } else if (!decompress_page(stored, page)) {
-    return nullptr;
+// The `i`-th page of an answer that has compressed ones, or is of a sealed VM, at its place among the others, so that
+// neighbours still go in one call. Null: it is no page, or not the one that was sealed.
+const std::byte* PrefetchWorker::unpack(std::span<const std::byte> stored, PageNumber page, size_t i) {
+  std::span<std::byte, kPageBytes> place(unpacked_.get() + i * kPageBytes, kPageBytes);
+  const bool whole = stored.size() == kPageBytes;
+  if (seal_) {
+    std::byte* opened = whole ? place.data() : opened_.data();
+    if (!seal_->open(page, state_.table.get(page).version, stored, opened)) {
+      state_.counters.bad_seals.add();
+      return nullptr;
+    }
+    stored = {opened, stored.size()};
+  } else if (whole) {
+    std::memcpy(place.data(), stored.data(), kPageBytes);
   }
-  return page.data();
+  return whole || decompress_page(stored, place) ? place.data() : nullptr;
 }
 
 void PrefetchWorker::install(const Request& request, const wire::PageSetView& answer) {
   PageRun run;
   const std::byte* run_bytes = nullptr;
-  const bool packed = answer.any_packed();
+  const bool as_it_is = !seal_ && !answer.any_packed();
   wire::PageSetCursor answers(answer);
   for (size_t i = 0; i < request.pages.size(); ++i) {
     const PageNumber page = request.pages[i];
     const auto got = answers.next();
     const std::byte* bytes = nullptr;
-    if (got && intact(*got, page)) bytes = packed ? unpack(got->stored, i) : got->stored.data();
+    if (got && intact(*got, page)) bytes = as_it_is ? got->stored.data() : unpack(got->stored, page, i);
     const bool good = bytes != nullptr;
     const bool joins = good && page != request.trigger && run.count > 0 && run.end() == page;
     if (!joins && run.count > 0) {
@@ -143,6 +165,7 @@ void PrefetchWorker::install_run(const Request& request, PageRun run, const std:
     InstallOutcome outcome = state_.memory.copy(run, bytes, true, false, &done);
     for (uint64_t i = 0; i < done; ++i) {
       state_.table.finish_fetch(run.first + i, PageTable::Arrival::kPrefetched);
+      state_.settle_clean(run.first + i);
     }
     state_.counters.prefetched.add(done);
     // The usual case is that nobody waits: see fetch_waits.
@@ -165,6 +188,7 @@ void PrefetchWorker::install_run(const Request& request, PageRun run, const std:
 void PrefetchWorker::install_unmapped(PageNumber page, const std::byte* bytes, bool trigger) {
   std::memcpy(state_.memory.bytes(page), bytes, kPageBytes);
   state_.table.finish_fetch(page, trigger ? PageTable::Arrival::kPrefetchedTrigger : PageTable::Arrival::kPrefetched);
+  state_.settle_clean(page);
   state_.counters.prefetched.add();
   state_.memory.wake({page, 1});
 }

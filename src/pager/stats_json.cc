@@ -33,6 +33,8 @@ std::string stats_json(const PagerStats& stats, const std::string& mode, const s
   json["compression"] = stats.compressing ? "on" : "off";
   json["compressed_pages"] = stats.compressed_pages;
   json["wire_bytes_written"] = stats.wire_bytes_written;
+  json["sealed"] = stats.sealed;
+  json["bad_seals"] = stats.bad_seals;
   json["discarded_pages"] = stats.discarded_pages;
   json["taken_back_pages"] = stats.taken_back_pages;
   json["refetched_pages"] = stats.refetched_pages;
@@ -44,6 +46,12 @@ std::string stats_json(const PagerStats& stats, const std::string& mode, const s
   for (const PagerStats::Node& node : stats.nodes) {
     json["nodes"].push_back({{"url", node.url}, {"state", node.state}, {"bytes", node.bytes}});
   }
+  json["protection"] = stats.protection;
+  json["exposed_bytes"] = stats.exposed_bytes;
+  json["reprotected_bytes"] = stats.reprotected_bytes;
+  json["repaired_pages"] = stats.repaired_pages;
+  json["hedged_reads"] = stats.hedged_reads;
+  json["failed_over_reads"] = stats.failed_over_reads;
   json["lost_pages"] = stats.lost_pages;
   json["table_bytes_per_page"] = stats.table_bytes_per_page;
   json["threads"] = stats.threads;

@@ -5,6 +5,7 @@
 //   preload_memory.cc    mmap, mremap, madvise: the RAM is mapped once, and paged from that moment on
 //   preload_handover.cc  userfaultfds, and the exchange with the pager
 //   preload_files.cc     open, fcntl: no O_DIRECT, no device that pins guest memory
+//   preload_privileges.cc  setuid, setgid: QEMU still ends when hecaton dies
 //   preload_sockets.cc   sendmsg, recvmsg: the RAM is not shared with another process
 //   preload_line.h       messages, without malloc
 //

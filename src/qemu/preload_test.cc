@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -149,6 +150,14 @@ class Preload : public testing::Test {
   ChildProcess program_;
   std::vector<std::pair<size_t, uint64_t>> served_;  // shard and page
 };
+
+// As with QEMU's -runas. ChildProcess has set the signal.
+TEST_F(Preload, KeepsTheSignalOfTheParentsDeathWhenTheProgramBecomesAnotherUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root becomes another user";
+  start({"become=65534"});
+  finish();
+  EXPECT_EQ("become ok, at the parent's death " + std::to_string(SIGKILL) + "\n", said());
+}
 
 TEST_F(Preload, HandsTheRamOverAndItsFaultsAreServed) {
   start({"map", "read=0", "read=8192", "write=4096", "read=4097", "environment", "cloexec=5"});

@@ -39,9 +39,6 @@ constexpr uint32_t risen(uint32_t level) {
 constexpr uint32_t fallen(uint32_t level) {
   return level > 0 ? level - 1 : 0;
 }
-constexpr bool resident(PageState state) {
-  return state == PageState::kClean || state == PageState::kDirty || state == PageState::kLeaving;
-}
 constexpr PageStatus status_of(uint32_t word) {
   return {.state = state_of(word),
           .busy = busy(word),
@@ -81,6 +78,8 @@ const char* name_of(PageState state) {
       return "dirty";
     case PageState::kLeaving:
       return "leaving";
+    case PageState::kLost:
+      return "lost";
   }
   return "impossible";
 }
@@ -167,7 +166,7 @@ void PageTable::note_arrival(PageNumber page) {
 
 bool PageTable::begin_dirty(PageNumber page) {
   return change(page, [](uint32_t word) -> std::optional<uint32_t> {
-    if (busy(word) || !resident(state_of(word))) return std::nullopt;
+    if (busy(word) || !is_resident(state_of(word))) return std::nullopt;
     // Wanted while it was leaving: as good as having come back.
     if (state_of(word) == PageState::kLeaving) word |= kGhost;
     return (with_state(word, PageState::kDirty) & ~kTrigger) | kBusy | kReferenced;
@@ -214,6 +213,21 @@ void PageTable::release(PageNumber page) {
     return word & ~kBusy;
   });
   HEC_CHECK(done);
+}
+
+// Busy or not: whoever holds the page maps it, or protects it, and a Dirty page may be protected.
+bool PageTable::keep_here(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if (state_of(word) != PageState::kClean) return std::nullopt;
+    return with_state(word, PageState::kDirty);
+  });
+}
+
+bool PageTable::lose(PageNumber page) {
+  return change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if (state_of(word) != PageState::kRemote && state_of(word) != PageState::kFetching) return std::nullopt;
+    return with_state(word, PageState::kLost);
+  });
 }
 
 bool PageTable::take_prefetched(PageNumber page) {
@@ -282,14 +296,14 @@ PageStatus PageTable::look(PageNumber page, bool recent) {
   change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     const uint32_t level = level_of(word);
     uint32_t next = word;
-    if (resident(state_of(word))) {
+    if (is_resident(state_of(word))) {
       if (word & kGhost) next = with_level(word, recent ? risen(level) : fallen(level));
       next &= ~(kGhost | kReferenced);
     } else if (state_of(word) != PageState::kFetching) {
       if (!(word & kGhost)) next = with_level(word, fallen(level));
       next &= ~kGhost;
     }
-    looked_at = next | (word & kReferenced) | (recent && resident(state_of(word)) ? word & kGhost : 0);
+    looked_at = next | (word & kReferenced) | (recent && is_resident(state_of(word)) ? word & kGhost : 0);
     return next == word ? std::nullopt : std::optional(next);
   });
   return status_of(looked_at);

@@ -35,8 +35,12 @@ enum class PageState : uint8_t {
   kClean = 3,     // resident, write-protected, donors hold the same bytes
   kDirty = 4,     // resident; donors hold older bytes or none
   kLeaving = 5,   // resident, write-protected, being written back
+  kLost = 7,      // its newest bytes are nowhere any more: whoever touches it gets a memory error
 };
 const char* name_of(PageState state);
+constexpr bool is_resident(PageState state) {
+  return state == PageState::kClean || state == PageState::kDirty || state == PageState::kLeaving;
+}
 
 struct PageStatus {
   PageState state = PageState::kAbsent;
@@ -49,9 +53,7 @@ struct PageStatus {
   uint8_t level = 0;        // how often it came back soon after it had left: 0 … PageTable::kMaxLevel
   uint32_t version = 0;     // of the newest bytes that were ever sent; 21 bits, 0: none
 
-  bool resident() const {
-    return state == PageState::kClean || state == PageState::kDirty || state == PageState::kLeaving;
-  }
+  bool resident() const { return is_resident(state); }
 };
 
 class PageTable {
@@ -83,6 +85,10 @@ class PageTable {
   bool begin_absent(PageNumber page);  // Absent → Absent + busy
   bool begin_gap(PageNumber page);     // Absent, Remote → the same + busy: nobody puts it in place until release()
   void release(PageNumber page);
+
+  // --- when donors are lost
+  bool keep_here(PageNumber page);  // Clean → Dirty: no donor holds its bytes any more
+  bool lose(PageNumber page);       // Remote, Fetching → Lost
 
   // True once for a page that was prefetched and is still resident: for counting those whose window was used.
   bool take_prefetched(PageNumber page);

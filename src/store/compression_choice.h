@@ -19,8 +19,13 @@ namespace hecaton {
 enum class Compression : uint8_t {
   kAuto,  // by measurement
   kOff,
-  kOn,  // always, where a page shrinks; for tests
+  kOn,  // always, where a page shrinks
 };
+
+// Where nobody asked for it. The length of a compressed page tells about its content: not what sealed pages are to do.
+constexpr Compression default_compression(bool sealed) {
+  return sealed ? Compression::kOff : Compression::kAuto;
+}
 
 class CompressionChoice {
  public:

@@ -10,8 +10,6 @@
 namespace hecaton {
 namespace {
 
-// How long a donor may refuse to take a request before it counts as dead.
-constexpr int64_t kSendPatienceMs = 10'000;
 constexpr size_t kMaxPieces = wire::kMaxPagesPerFrame + 2;
 
 iovec piece_of(std::span<const std::byte> bytes) {
@@ -49,7 +47,8 @@ Result<DonorClient> DonorClient::handshake(std::unique_ptr<Stream> stream, wire:
 
 Result<void> DonorClient::open_region(const wire::OpenRegion& open, Deadline by, std::string* detail) {
   wire::FrameHeader reply;
-  HEC_TRY(exchange(wire::Operation::kOpenRegion, wire::encode(open), by, &reply, detail));
+  auto body = HEC_TRY(exchange(wire::Operation::kOpenRegion, wire::encode(open), by, &reply, detail));
+  region_id_ = HEC_TRY(wire::decode_open_reply(body)).region_id;
   if (reply.region == 0) return Error{ErrorCode::kProtocol, 0, "the donor opened the region without a handle"};
   region_ = reply.region;
   DirectReader* reader = stream_->direct_reader();
@@ -102,7 +101,7 @@ Result<void> DonorClient::send_pieces(std::span<iovec> pieces, size_t bytes) {
     IoResult sent = stream_->send(pieces.subspan(at));
     if (sent.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
     if (sent.kind == IoResult::Kind::kWouldBlock) {
-      if (by.is_never()) by = Deadline::after_ms(kSendPatienceMs);
+      if (by.is_never()) by = Deadline::after_ms(send_patience_ms_);
       pollfd waiting{stream_->fd(), stream_->send_events(), 0};
       if (poll(&waiting, 1, by.remaining_ms()) == 0)
         return Error{ErrorCode::kTimeout, 0, "the donor takes no requests"};
@@ -167,6 +166,41 @@ Result<void> DonorClient::send_discard(uint64_t request_id, std::span<const Page
   ++unanswered_;
   iovec piece = piece_of(body);
   return send_frame({wire::Operation::kDiscard, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1));
+}
+
+Result<void> DonorClient::send_reserve(uint64_t request_id, uint64_t reserve_bytes) {
+  auto body = wire::encode_reserve(reserve_bytes);
+  iovec piece = piece_of(body);
+  ++unanswered_;
+  return send_frame({wire::Operation::kReserve, wire::Status::kRequest, 0, region_, request_id}, std::span(&piece, 1));
+}
+
+Result<void> DonorClient::send_close() {
+  std::array<std::byte, wire::kHeaderBytes> head;
+  wire::encode_header({wire::Operation::kCloseRegion, wire::Status::kRequest, 0, region_, 0}, head.data());
+  iovec piece = piece_of(head);
+  IoResult sent = stream_->send(std::span(&piece, 1));
+  if (sent.kind == IoResult::Kind::kBytes && sent.bytes == head.size()) return {};
+  return Error{ErrorCode::kClosed, 0, "the donor takes no requests"};
+}
+
+Result<void> DonorClient::await_close(Deadline by) {
+  for (bool closed = false; !closed;) {
+    HEC_TRY(receive([&](const wire::FrameHeader& header, std::span<const std::byte>) -> Result<void> {
+      closed = closed || header.operation == wire::Operation::kCloseRegion;
+      return {};
+    }));
+    pollfd waiting{stream_->fd(), POLLIN, 0};
+    if (!closed && poll(&waiting, 1, by.remaining_ms()) == 0) {
+      return Error{ErrorCode::kTimeout, 0, "the donor does not answer"};
+    }
+  }
+  return {};
+}
+
+Result<wire::StatReply> DonorClient::stat(Deadline by) {
+  wire::FrameHeader reply;
+  return wire::decode_stat_reply(HEC_TRY(exchange(wire::Operation::kStat, {}, by, &reply, nullptr)));
 }
 
 Result<bool> DonorClient::next_frame(wire::FrameHeader* header, std::span<const std::byte>* body) {

@@ -29,9 +29,12 @@ class DonorClient {
   Result<void> open_region(const wire::OpenRegion& open, Deadline by, std::string* detail);
 
   const wire::HelloReply& donor() const { return donor_; }
+  uint64_t region_id() const { return region_id_; }  // see wire::OpenReply
   int fd() const { return stream_->fd(); }
   // It waits for no answer, and has no part of one.
   bool idle() const { return unanswered_ == 0 && !buffer_; }
+  // How long a donor may refuse to take a request before it counts as dead.
+  void set_send_patience(int64_t ms) { send_patience_ms_ = ms; }
   // Pages that are read over RDMA without the donor's help are added to it.
   void count_direct_pages_in(std::atomic<uint64_t>* counter) { direct_pages_ = counter; }
 
@@ -41,6 +44,16 @@ class DonorClient {
   // `pages` are the bytes of the entries, in their order; pieces may join neighbours.
   Result<void> send_write(uint64_t request_id, std::span<const wire::PageEntry> entries, std::span<const iovec> pages);
   Result<void> send_discard(uint64_t request_id, std::span<const PageRun> runs);
+  // Sets the region's reservation, up or down; the body of the reply is for decode_reserve().
+  Result<void> send_reserve(uint64_t request_id, uint64_t reserve_bytes);
+
+  // The VM needs the region no more: told without waiting, and then the answer waited for, past all others. Error: it
+  // cannot be sent at once, the connection ended, or the deadline passed; then the donor keeps the region for a while.
+  Result<void> send_close();
+  Result<void> await_close(Deadline by);
+  // What the donor lends, and to whom. Only while no answer is awaited.
+  Result<wire::StatReply> stat(Deadline by);
+  bool has_region() const { return region_ != 0; }
 
   // Reads what has arrived and hands each whole frame to `take(header, body)`, whose Result<void> error ends it.
   // Returns the number of frames. Error: the connection ended or broke the protocol.
@@ -73,6 +86,8 @@ class DonorClient {
   LinkBuffers* buffers_;
   wire::HelloReply donor_;
   uint32_t region_ = 0;
+  uint64_t region_id_ = 0;
+  int64_t send_patience_ms_ = 10'000;
   uint64_t unanswered_ = 0;
   LinkBuffers::Buffer buffer_;  // received, not yet consumed: [begin_, end_); none while there is nothing
   size_t begin_ = 0, end_ = 0;

@@ -42,7 +42,7 @@ class DonorPoolTest : public testing::Test {
     std::vector<std::byte> bytes = bytes_of(page);
     const wire::PageEntry entry{page, wire::page_checksum(bytes, page, 1), 1, wire::PageState::kPresent};
     const iovec piece{bytes.data(), bytes.size()};
-    Link& link = pool.write_back(pool.placement().place(ExtentNumber(extent)));
+    Link& link = pool.write_back(pool.placement().place(ExtentNumber(extent))[0].donor);
     ASSERT_TRUE(link.send_write(extent, std::span(&entry, 1), std::span(&piece, 1)).ok());
   }
   // Waits for answers of any of the links that `poller` watches; the ids of those that came.
@@ -78,16 +78,17 @@ TEST_F(DonorPoolTest, ABigPoolOpensConnectionsWhenTheyAreUsedAndNeverTooMany) {
   auto pool = open(2);
   EXPECT_EQ(pool->connections(), kDonors);
   Poller writes = Poller::create().value(), reads = Poller::create().value();
-  ASSERT_TRUE(pool->watch_write_back(writes).ok());
-  ASSERT_TRUE(pool->watch_prefetch(reads).ok());
+  ASSERT_TRUE(pool->write_back_links().watch(writes).ok());
+  ASSERT_TRUE(pool->prefetch_links().watch(reads).ok());
   for (uint64_t extent = 0; extent < 2 * kDonors; ++extent) {
     send_write(*pool, extent);
     EXPECT_EQ(await(writes, [&](uint64_t donor) -> Link& { return pool->write_back(donor); }), std::vector{extent});
   }
   for (uint64_t extent = 0; extent < 2 * kDonors; ++extent) {
     const PageNumber page = first_of(extent);
-    ASSERT_TRUE(
-        pool->prefetch(*pool->placement().donor_of(ExtentNumber(extent))).send_read(extent, std::span(&page, 1)).ok());
+    ASSERT_TRUE(pool->prefetch(pool->placement().copies_of(ExtentNumber(extent))[0].donor)
+                    .send_read(extent, std::span(&page, 1))
+                    .ok());
     std::vector<std::byte> body;
     auto link_of = [&](uint64_t donor) -> Link& { return pool->prefetch(donor); };
     EXPECT_EQ(await(reads, link_of, &body), std::vector{extent});
@@ -102,7 +103,7 @@ TEST_F(DonorPoolTest, ABigPoolOpensConnectionsWhenTheyAreUsedAndNeverTooMany) {
 TEST_F(DonorPoolTest, AConnectionThatOwesAnAnswerStaysOpen) {
   auto pool = open(1);
   Poller writes = Poller::create().value();
-  ASSERT_TRUE(pool->watch_write_back(writes).ok());
+  ASSERT_TRUE(pool->write_back_links().watch(writes).ok());
   for (uint64_t extent = 0; extent < 2 * kDonors; ++extent) send_write(*pool, extent);
   std::vector<uint64_t> answered;
   while (answered.size() < 2 * kDonors && !HasFailure()) {
@@ -116,7 +117,10 @@ TEST_F(DonorPoolTest, AConnectionThatOwesAnAnswerStaysOpen) {
 }
 
 TEST_F(DonorPoolTest, ADonorThatIsNamedTwiceIsRefused) {
-  PoolConfig config{{donors_->address(0), donors_->address(1), donors_->address(0)}, "vm", kExtentBytes};
+  PoolConfig config;
+  config.nodes = {donors_->address(0), donors_->address(1), donors_->address(0)};
+  config.vm_name = "vm";
+  config.region_bytes = kExtentBytes;
   std::string problem;
   EXPECT_FALSE(DonorPool::open(config, &problem).ok());
   EXPECT_NE(problem.find("name it once"), std::string::npos) << problem;
@@ -127,6 +131,43 @@ TEST_F(DonorPoolTest, AConnectionThatCannotBeMadeAnyMoreIsAnError) {
   donors_->stop();
   const PageNumber page(0);
   EXPECT_FALSE(pool->prefetch(0).send_read(1, std::span(&page, 1)).ok());
+}
+
+TEST_F(DonorPoolTest, TokensAndTheirLackAreToldInWords) {
+  constexpr const char* kToken = "a-token-for-the-tests-of-the-pool";
+  auto donor =
+      DonorServer::start({.lends_bytes = 64_MiB, .threads = 1, .tls = TlsContext::donor_with_token(kToken).value()});
+  PoolConfig config;
+  config.nodes.push_back(donor.value()->address());
+  config.vm_name = "vm";
+  config.region_bytes = 8_MiB;
+  std::string problem;
+  EXPECT_FALSE(DonorPool::open(config, &problem).ok());
+  EXPECT_NE(problem.find("this donor wants TLS"), std::string::npos) << problem;
+  config.nodes[0].token = "another-token-that-is-not-the-one";
+  EXPECT_FALSE(DonorPool::open(config, &problem).ok());
+  EXPECT_NE(problem.find("does not accept this token"), std::string::npos) << problem;
+  EXPECT_EQ(problem.find(config.nodes[0].token), std::string::npos) << problem;
+  config.nodes[0].token.clear();
+  config.credentials = Credentials::make(kToken, {}, &problem).value();
+  auto pool = DonorPool::open(config, &problem);
+  EXPECT_TRUE(pool.ok()) << problem;
+}
+
+TEST_F(DonorPoolTest, AnotherMachineIsRefusedUnlessItIsCoveredOrTheUserInsists) {
+  PoolConfig config;
+  config.nodes.push_back(parse_node_url("192.0.2.1").value());
+  config.connect_ms = 1;  // nobody is there
+  std::string problem;
+  EXPECT_EQ(DonorPool::open(config, &problem).error().code, ErrorCode::kPermission);
+  EXPECT_NE(problem.find("--token-file"), std::string::npos) << problem;
+  EXPECT_NE(problem.find("--insecure"), std::string::npos) << problem;
+  config.nodes[0].token = "a-token-for-the-tests-of-the-pool";
+  EXPECT_NE(DonorPool::open(config, &problem).error().code, ErrorCode::kPermission);
+  config.nodes[0].rdma = true;
+  EXPECT_EQ(DonorPool::open(config, &problem).error().code, ErrorCode::kPermission);
+  config.nodes[0].token.clear();
+  EXPECT_EQ(DonorPool::open(config, &problem).error().code, ErrorCode::kPermission);
 }
 
 }  // namespace

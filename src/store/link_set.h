@@ -13,7 +13,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "os/poller.h"
 #include "store/donor_client.h"
@@ -64,6 +63,11 @@ class LinkSet {
 
   Result<void> open_all(std::string* problem);
   Link& operator[](size_t donor) { return links_[donor]; }
+  // A donor more, at the end; connected already, or when it is first used.
+  Result<void> add(std::unique_ptr<DonorClient> client);
+  size_t size() const { return links_.size(); }
+  // The donor's connection ends, whatever it owes; a request would open another.
+  void close(size_t donor);
   size_t open_links() const { return open_links_; }
 
   // Answers become events of `poller`, with the donor's number as the token: those of links that are opened later too.
@@ -72,11 +76,12 @@ class LinkSet {
  private:
   friend Link;
   Result<void> open(Link& link, std::string* problem);
-  void close_one();
+  Result<void> adopt(Link& link, std::unique_ptr<DonorClient> client);
+  bool close_one();
 
   const size_t most_;
   const Connect connect_;
-  std::vector<Link> links_;
+  std::deque<Link> links_;     // which stay where they are
   std::deque<size_t> opened_;  // the open ones, in the order of opening
   std::optional<Poller> poller_;
   std::atomic<size_t> open_links_{0};

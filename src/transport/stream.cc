@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <string>
 
+#include "base/random.h"
 #include "transport/rdma.h"
 #include "transport/resolve.h"
 
@@ -88,8 +89,13 @@ bool wait_for(int fd, short events, Deadline by) {
 void tune(int fd, bool impatient) {
   int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  // A peer whose machine vanished is noticed within about ten seconds even on an idle connection.
-  int idle = 5, interval = 1, count = 5, user_timeout_ms = impatient ? 10'000 : 600'000;
+  // A donor whose machine vanished is noticed within ten to twenty seconds even on an idle connection. Each connection
+  // has a time of its own: thousands that were made at once would all ask at once, again and again, and the kernel
+  // drops what exceeds its queue of a thousand packets (net.core.netdev_max_backlog); lost questions end connections. A
+  // donor is in no hurry to miss a pager. The last number ends the asking, not `count`: see tcp(7), TCP_USER_TIMEOUT.
+  int idle = impatient ? 5 + static_cast<int>(random_id() % 11) : 60;
+  int interval = impatient ? 1 : 30, count = 5;
+  int user_timeout_ms = impatient ? (idle + count * interval) * 1000 : 600'000;
   setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
@@ -110,6 +116,11 @@ Result<OwnedFd> connect_one(const addrinfo& address, Deadline by) {
   }
   tune(fd.get(), true);
   return fd;
+}
+
+Error closed(const Stream& stream) {
+  if (const char* why = stream.why_closed()) return Error{ErrorCode::kUntrusted, 0, why};
+  return Error{ErrorCode::kClosed, 0, "the peer closed the connection"};
 }
 
 NodeUrl bound_address(int fd, const NodeUrl& asked) {
@@ -136,8 +147,11 @@ Result<AddressList> resolve(const NodeUrl& url, bool passive) {
   return addresses;
 }
 
-Result<std::unique_ptr<Stream>> connect_to(const NodeUrl& url, Deadline by) {
-  return url.rdma ? connect_rdma(url, by) : connect_tcp(url, by);
+Result<std::unique_ptr<Stream>> connect_to(const NodeUrl& url, const Credentials& credentials, Deadline by) {
+  if (url.rdma && !url.token.empty()) return Error{ErrorCode::kUntrusted, 0, kRdmaWithToken};
+  if (url.rdma) return connect_rdma(url, by);
+  std::unique_ptr<Stream> stream = HEC_TRY(connect_tcp(url, by));
+  return credentials.cover(url) ? credentials.secure(std::move(stream), url, by) : std::move(stream);
 }
 
 Result<std::unique_ptr<Stream>> connect_tcp(const NodeUrl& to, Deadline by) {
@@ -185,7 +199,7 @@ Result<void> send_all(Stream& stream, std::span<const std::byte> bytes, Deadline
   while (!bytes.empty()) {
     iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
     IoResult sent = stream.send(std::span(&piece, 1));
-    if (sent.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the peer closed the connection"};
+    if (sent.kind == IoResult::Kind::kClosed) return closed(stream);
     if (sent.kind == IoResult::Kind::kBytes) bytes = bytes.subspan(sent.bytes);
     if (sent.kind == IoResult::Kind::kWouldBlock && !wait_for(stream.fd(), stream.send_events(), by)) {
       return Error{ErrorCode::kTimeout, 0, "the peer takes no data"};
@@ -197,9 +211,9 @@ Result<void> send_all(Stream& stream, std::span<const std::byte> bytes, Deadline
 Result<void> receive_all(Stream& stream, std::span<std::byte> into, Deadline by) {
   while (!into.empty()) {
     IoResult got = stream.receive(into);
-    if (got.kind == IoResult::Kind::kClosed) return Error{ErrorCode::kClosed, 0, "the peer closed the connection"};
+    if (got.kind == IoResult::Kind::kClosed) return closed(stream);
     if (got.kind == IoResult::Kind::kBytes) into = into.subspan(got.bytes);
-    if (got.kind == IoResult::Kind::kWouldBlock && !wait_for(stream.fd(), POLLIN, by)) {
+    if (got.kind == IoResult::Kind::kWouldBlock && !wait_for(stream.fd(), stream.receive_events(), by)) {
       return Error{ErrorCode::kTimeout, 0, "the peer does not answer"};
     }
   }

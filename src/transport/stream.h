@@ -1,4 +1,5 @@
-// A byte stream between a pager and a donor: TCP, RDMA, or in-process for tests. Non-blocking; poll fd() for readiness.
+// A byte stream between a pager and a donor: TCP, TLS, RDMA, or in-process for tests. Non-blocking; poll fd() for
+// readiness.
 // One thread at a time; sending and receiving count as one.
 #pragma once
 
@@ -14,6 +15,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "os/owned_fd.h"
+#include "transport/credentials.h"
 #include "transport/direct_memory.h"
 #include "wire/node_url.h"
 
@@ -28,11 +30,19 @@ struct IoResult {
 class Stream {
  public:
   virtual ~Stream() = default;
+  // Fewer bytes than there is room for: there are no more now, and fd() becomes ready when there are.
   virtual IoResult receive(std::span<std::byte> into) = 0;
+  // What is not taken, all of it or the rest, comes first in the next send.
   virtual IoResult send(std::span<const iovec> pieces) = 0;
   virtual int fd() const = 0;
-  // What to poll fd() for when send() would block. For receive() it is POLLIN.
+  // What to poll fd() for when send(), or receive(), would block.
   virtual short send_events() const { return POLLOUT; }
+  virtual short receive_events() const { return POLLIN; }
+  // The last receive() may have left bytes for which fd() does not become ready. Whoever stops before there are no more
+  // must come back by itself.
+  virtual bool holds_input() const { return false; }
+  // If the stream ended for want of trust: what was wrong, for the user. Else null.
+  virtual const char* why_closed() const { return nullptr; }
   // Nothing more is sent; the peer learns it after what was sent. False: it is gone already.
   virtual bool finish_sending() = 0;
   // One-sided reads beside the stream, and the memory for them; null where there are none.
@@ -42,8 +52,9 @@ class Stream {
   virtual std::optional<unsigned> local_peer_processor() const { return std::nullopt; }
 };
 
-// Over TCP or RDMA, as the URL says: see connect_tcp() and connect_rdma().
-Result<std::unique_ptr<Stream>> connect_to(const NodeUrl& url, Deadline by);
+// Over TCP or RDMA, as the URL says: see connect_tcp() and connect_rdma(). TCP is encrypted, and the donor has proven
+// itself, where the credentials cover the donor. Error: also kUntrusted, whose context is for the user.
+Result<std::unique_ptr<Stream>> connect_to(const NodeUrl& url, const Credentials& credentials, Deadline by);
 
 // Connects within the deadline. Error: kUnavailable (nobody listens, no route, unknown name), kTimeout.
 Result<std::unique_ptr<Stream>> connect_tcp(const NodeUrl& to, Deadline by);

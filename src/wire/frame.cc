@@ -13,7 +13,7 @@ Error malformed(const char* what) {
 }
 
 bool known(Operation operation) {
-  return operation >= Operation::kHello && operation <= Operation::kMapExtent;
+  return operation >= Operation::kHello && operation <= Operation::kReserve;
 }
 
 bool known(Status status) {
@@ -151,10 +151,24 @@ Result<OpenRegion> decode_open_region(std::span<const std::byte> body) {
   return open;
 }
 
+std::vector<std::byte> encode(const OpenReply& reply) {
+  Growing out;
+  out.put<uint64_t>(reply.region_id);
+  return out.take();
+}
+
+Result<OpenReply> decode_open_reply(std::span<const std::byte> body) {
+  Reader reader(body);
+  OpenReply reply;
+  reply.region_id = reader.get<uint64_t>();
+  if (!reader.finished()) return malformed("open reply has the wrong length");
+  return reply;
+}
+
 std::vector<std::byte> encode(const StatReply& reply) {
   Growing out;
   for (uint64_t value : {reply.donor_instance, reply.lends_bytes, reply.used_bytes, reply.reserved_bytes, reply.regions,
-                         reply.connections}) {
+                         reply.connections, reply.lingering_regions, reply.lingering_bytes, reply.lingering_ms}) {
     out.put<uint64_t>(value);
   }
   return out.take();
@@ -163,8 +177,9 @@ std::vector<std::byte> encode(const StatReply& reply) {
 Result<StatReply> decode_stat_reply(std::span<const std::byte> body) {
   Reader reader(body);
   StatReply reply;
-  for (uint64_t* value : {&reply.donor_instance, &reply.lends_bytes, &reply.used_bytes, &reply.reserved_bytes,
-                          &reply.regions, &reply.connections}) {
+  for (uint64_t* value :
+       {&reply.donor_instance, &reply.lends_bytes, &reply.used_bytes, &reply.reserved_bytes, &reply.regions,
+        &reply.connections, &reply.lingering_regions, &reply.lingering_bytes, &reply.lingering_ms}) {
     *value = reader.get<uint64_t>();
   }
   if (!reader.finished()) return malformed("stat reply has the wrong length");
@@ -265,6 +280,19 @@ std::vector<std::byte> encode_write_reply(std::span<const PageNumber> rejected) 
   std::vector<std::byte> body(read_request_bytes(rejected.size()));
   encode_read_request(rejected, body.data());
   return body;
+}
+
+std::array<std::byte, kReserveBytes> encode_reserve(uint64_t reserve_bytes) {
+  std::array<std::byte, kReserveBytes> body;
+  Writer(body).put<uint64_t>(reserve_bytes);
+  return body;
+}
+
+Result<uint64_t> decode_reserve(std::span<const std::byte> body) {
+  Reader reader(body);
+  uint64_t reserve_bytes = reader.get<uint64_t>();
+  if (!reader.finished()) return malformed("reserve has the wrong length");
+  return reserve_bytes;
 }
 
 std::vector<std::byte> encode_discard(std::span<const PageRun> runs) {

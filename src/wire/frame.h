@@ -8,10 +8,11 @@
 //     hello ─────────────────────────────────▶          first frame of every connection
 //     ◀───────────────────────────── hello reply        version, instance, free bytes
 //     open region ───────────────────────────▶          name, secret, size, reservation
-//     ◀────────────────────── open reply (handle)
-//     read / write / discard / stat ─────────▶          any number in flight; replies in order of the requests
+//     ◀────────────────── open reply (handle, id)
+//     read / write / discard / reserve / stat ▶         any number in flight; replies in order of the requests
 //     ◀─────────────────── reply, or error + text
-//     close region, or the end of the connection         the last connection of a region frees it
+//     close region ──────────────────────────▶          the VM needs it no more: freed with its last connection
+//     or only the end of the connection                  after the last: kept for a while, for a client that comes back
 #pragma once
 
 #include <array>
@@ -51,6 +52,7 @@ enum class Operation : uint8_t {
   kStat = 6,
   kCloseRegion = 7,
   kMapExtent = 8,  // over RDMA: see rdma.h
+  kReserve = 9,
 };
 
 enum class Status : uint16_t {
@@ -103,9 +105,15 @@ struct OpenRegion {
   std::array<std::byte, kSecretBytes> secret{};
   std::string name;  // of the VM
 };
+struct OpenReply {
+  uint64_t region_id = 0;  // random: one that is made anew under the same name has another, and holds nothing
+};
 struct StatReply {
   uint64_t donor_instance = 0, lends_bytes = 0, used_bytes = 0, reserved_bytes = 0;
   uint64_t regions = 0, connections = 0;
+  // Of them, those whose VM lost all of its connections and may come back: their reservations, and how long until the
+  // last of them is freed.
+  uint64_t lingering_regions = 0, lingering_bytes = 0, lingering_ms = 0;
 };
 
 enum class PageState : uint16_t { kPresent = 1, kAbsent = 2 };
@@ -124,10 +132,12 @@ struct PageEntry {
 std::vector<std::byte> encode(const Hello& hello);
 std::vector<std::byte> encode(const HelloReply& reply);
 std::vector<std::byte> encode(const OpenRegion& open);
+std::vector<std::byte> encode(const OpenReply& reply);
 std::vector<std::byte> encode(const StatReply& reply);
 Result<Hello> decode_hello(std::span<const std::byte> body);
 Result<HelloReply> decode_hello_reply(std::span<const std::byte> body);
 Result<OpenRegion> decode_open_region(std::span<const std::byte> body);
+Result<OpenReply> decode_open_reply(std::span<const std::byte> body);
 Result<StatReply> decode_stat_reply(std::span<const std::byte> body);
 
 // Read request: how many bytes, and into a buffer of that size (no allocation: fault path).
@@ -200,6 +210,12 @@ std::vector<std::byte> encode_write_reply(std::span<const PageNumber> rejected);
 inline Result<PageListView> decode_write_reply(std::span<const std::byte> body) {
   return PageListView::decode(body);
 }
+
+// Reserve request: what the region's reservation shall be, up or down. Its reply: what it is, which is more than was
+// asked for if the region holds more.
+inline constexpr size_t kReserveBytes = 8;
+std::array<std::byte, kReserveBytes> encode_reserve(uint64_t reserve_bytes);
+Result<uint64_t> decode_reserve(std::span<const std::byte> body);
 
 std::vector<std::byte> encode_discard(std::span<const PageRun> runs);
 Result<std::vector<PageRun>> decode_discard(std::span<const std::byte> body);

@@ -113,6 +113,7 @@ TEST(Frame, EveryTruncationAndRandomBodyIsAnsweredWithoutAssertion) {
     (void)decode_open_region(body).ok();
     (void)decode_stat_reply(body).ok();
     (void)decode_discard(body).ok();
+    (void)decode_reserve(body).ok();
     (void)decode_text(body);
     if (auto list = PageListView::decode(body); list.ok()) {
       for (size_t i = 0; i < list->size(); ++i) (void)list.value()[i];
@@ -135,6 +136,22 @@ TEST(Frame, EveryTruncationAndRandomBodyIsAnsweredWithoutAssertion) {
     for (std::byte& b : body) b = static_cast<std::byte>(random() % 3 == 0 ? random() : 0);
     try_all(body);
   }
+}
+
+TEST(Frame, AReservationComesBackAsItWasSentAndOnlyWithItsOwnLength) {
+  auto body = encode_reserve(uint64_t{5} << 40);
+  EXPECT_EQ(decode_reserve(body).value(), uint64_t{5} << 40);
+  EXPECT_FALSE(decode_reserve(std::span(body).first(7)).ok());
+  EXPECT_FALSE(decode_reserve(std::vector<std::byte>(9)).ok());
+}
+
+TEST(Frame, AStatReplyComesBackAsItWasSent) {
+  const StatReply sent{9, 1 << 30, 4096, 1 << 20, 4, 3, 2, 1 << 19, 30'000};
+  StatReply got = decode_stat_reply(encode(sent)).value();
+  EXPECT_EQ(got.regions, sent.regions);
+  EXPECT_EQ(got.lingering_regions, sent.lingering_regions);
+  EXPECT_EQ(got.lingering_bytes, sent.lingering_bytes);
+  EXPECT_EQ(got.lingering_ms, sent.lingering_ms);
 }
 
 TEST(Checksum, IsBoundToPlaceAndVersion) {

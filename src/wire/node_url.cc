@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "wire/token.h"
+
 namespace hecaton {
 namespace {
 
@@ -74,6 +76,12 @@ std::string NodeUrl::printable() const {
                                              : fmt::format("{}[{}]:{}", scheme, host, port);
 }
 
+std::string NodeUrl::with_token() const {
+  if (token.empty()) return printable();
+  const NodeUrl address{{}, host, port, false};
+  return fmt::format("{}{}@{}", rdma ? "rdma://" : "hecaton://", token, address.printable());
+}
+
 bool NodeUrl::is_loopback() const {
   in_addr v4;
   if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
@@ -109,6 +117,7 @@ Result<NodeUrl> parse_node_url(std::string_view text) {
 }
 
 Result<NodeUrl> parse_listen_address(std::string_view text) {
+  if (text.find("://") != std::string_view::npos) return bad("an address to listen on has no scheme: HOST:PORT");
   return parse_address(text, 0);
 }
 
@@ -127,9 +136,9 @@ std::vector<NodeUrl> parse_nodes_file(std::string_view content, std::vector<Node
     line = line.substr(first, line.find_last_not_of(" \t\r") - first + 1);
     Result<NodeUrl> url = parse_node_url(line);
     if (!url.ok()) {
-      problems->push_back({line_number, std::string(line), url.error().context});
+      problems->push_back({line_number, without_tokens(line), url.error().context});
     } else if (std::find(nodes.begin(), nodes.end(), *url) != nodes.end()) {
-      problems->push_back({line_number, std::string(line), "this donor is named twice"});
+      problems->push_back({line_number, without_tokens(line), "this donor is named twice"});
     } else {
       nodes.push_back(std::move(*url));
     }

@@ -20,6 +20,8 @@ struct NodeUrl {
   // As a person writes it, without the token: safe to print. HOST:PORT, or rdma://HOST:PORT.
   // parse_node_url() takes it back.
   std::string printable() const;
+  // The same with the token, if there is one: a secret, for whoever is to connect.
+  std::string with_token() const;
   // The machine itself: 127.0.0.0/8, ::1, localhost.
   bool is_loopback() const;
   bool operator==(const NodeUrl&) const = default;
@@ -30,8 +32,8 @@ Result<NodeUrl> parse_node_url(std::string_view text);
 Result<NodeUrl> parse_listen_address(std::string_view text);
 
 struct NodesFileProblem {
-  size_t line;  // from 1
-  std::string text;
+  size_t line;       // from 1
+  std::string text;  // without tokens
   const char* what;
 };
 // One URL a line; `#` comments and blank lines are skipped. Problems are collected, all of them.

@@ -14,6 +14,9 @@ TEST(NodeUrl, FillsInSchemePortAndToken) {
   EXPECT_EQ(full.host, "10.0.0.2");
   EXPECT_EQ(full.port, 1234);
   EXPECT_EQ(full.printable(), "10.0.0.2:1234");
+  EXPECT_EQ(full.with_token(), "hecaton://s3cret@10.0.0.2:1234");
+  EXPECT_EQ(parse_node_url(full.with_token()).value(), full);
+  EXPECT_EQ(plain.with_token(), "donor1:9999");
   NodeUrl v6 = parse_node_url("[::1]:7").value();
   EXPECT_EQ(v6.host, "::1");
   EXPECT_EQ(v6.printable(), "[::1]:7");
@@ -30,7 +33,11 @@ TEST(NodeUrl, ChoosesRdmaByItsScheme) {
   EXPECT_TRUE(parse_node_url(url.printable()).value().rdma);
   EXPECT_FALSE(parse_node_url("hecaton://10.0.0.2").value().rdma);
   EXPECT_FALSE(parse_node_url("10.0.0.2").value().rdma);
-  EXPECT_FALSE(parse_listen_address("rdma://10.0.0.2:9999").ok());
+  for (const char* with_scheme : {"rdma://10.0.0.2:9999", "hecaton://127.0.0.1:9999"}) {
+    Result<NodeUrl> listen = parse_listen_address(with_scheme);
+    ASSERT_FALSE(listen.ok());
+    EXPECT_NE(std::string(listen.error().context).find("no scheme"), std::string::npos) << listen.error().context;
+  }
 }
 
 TEST(NodeUrl, RefusesWhatIsNotOne) {

@@ -50,6 +50,8 @@ class ArgumentsTest(EndToEndTest):
                 ((*BASE, "--shards", "0", "--", *DISPLAY), "shards"),
                 ((*BASE, "--shards", "17", "--", *DISPLAY), "17"),
                 ((*BASE, "--compress", "maybe", "--", *DISPLAY), "compress.*maybe"),
+                ((*BASE, "--shards", "2", "--shards", "3", "--", *DISPLAY), "--shards is given more than once"),
+                ((*BASE, "--name", "--", *DISPLAY), "--name wants a value"),
                 ((*BASE, "--frobnicate", "--", *DISPLAY), "frobnicate"),
                 (("frobnicate",), "frobnicate")):
             self.assert_refused(arguments, words)
@@ -97,6 +99,33 @@ class ArgumentsTest(EndToEndTest):
     def test_naming_a_nodes_file_that_is_not_there_are_refused(self):
         self.assert_refused((*BASE, "--nodes", "no-such-file", "--", *DISPLAY), "no-such-file", (2, 3))
 
+    def test_naming_a_nodes_file_that_is_none_are_refused_in_a_few_harmless_lines(self):
+        (self.directory / "disk.img").write_bytes(b"\x1b[2J\x07%\n" * 1000)
+        status, said = self.hecaton(*BASE, "--nodes", "disk.img", "--", *DISPLAY)
+        self.assertEqual(2, status, said)
+        self.assertRegex(said, r"disk\.img:1: .*\n(.*\n)*.*and 990 more lines")
+        self.assertNotRegex(said, r"[\x00-\x09\x0b-\x1f]", "what a terminal would obey")
+        with open(self.directory / "disk.img", "wb") as image:
+            image.truncate(1 << 40)
+        self.assert_refused((*BASE, "--nodes", "disk.img", "--", *DISPLAY), "disk.img is 1 TiB large")
+
+    def test_with_a_log_level_that_is_none_still_run_and_warn(self):
+        self.environment["HECATON_LOG"] = "verbose"
+        status, said = self.hecaton(*BASE, "--", "-version")
+        self.assertEqual(0, status, said)
+        self.assertEqual(1, said.count("HECATON_LOG=verbose is no level"), said)
+
+    def test_asking_for_more_local_memory_than_the_machine_has_are_warned(self):
+        status, said = self.hecaton("run", "-m", "16T", "--local", "15T", "--accel", "tcg", "--", "-version")
+        self.assertEqual(0, status, said)
+        self.assertRegex(said, "--local 15 TiB is more than the .* this machine has available")
+
+    def test_that_qemu_does_not_know_are_told_by_qemu_alone(self):
+        status, said = self.hecaton(*BASE, "--", "-frobnicate")
+        self.assertEqual(1, status, said)
+        self.assertIn("-frobnicate: invalid option", said)
+        self.assertNotIn("the run's figures", said)
+
     def test_naming_a_qemu_that_is_not_there_are_refused(self):
         self.assert_refused((*BASE, "--qemu", "/no/such/qemu", "--", *DISPLAY), "/no/such/qemu", (2, 3))
 
@@ -120,9 +149,22 @@ class ArgumentsTest(EndToEndTest):
             status, said = self.hecaton(*verb, "--help")
             self.assertEqual(0, status, said)
             self.assertIn("--help", said)
+        self.assertIn("--prefetch", self.hecaton("help", "run")[1])
 
 
 class DoctorTest(EndToEndTest):
+    def test_names_itself_and_the_word_that_it_does_not_understand(self):
+        status, said = self.hecaton("doctor", "everything")
+        self.assertEqual(2, status, said)
+        self.assertRegex(said, "hecaton doctor: .*everything.*--help")
+
+    def test_is_not_held_up_by_a_nodes_file_that_is_none(self):
+        import os
+        os.mkfifo(self.directory / "cluster_uffd.conf")
+        status, said = self.hecaton("doctor", timeout=30)
+        self.assertIn(status, (0, 3), said)
+        self.assertIn("cluster_uffd.conf is not a regular file", said)
+
     def test_tells_whether_memory_mode_can_run(self):
         status, said = self.hecaton("doctor")
         self.assertIn(status, (0, 3), said)

@@ -76,6 +76,22 @@ class BenchTest(EndToEndTest):
         self.assertEqual(2, status, said)
         self.assertIn("--local", said)
 
+    def test_what_is_not_understood_is_named(self):
+        for arguments, words in (
+                ((), "which one.*fault.*all"), (("speed",), "no 'speed'.*fault.*all"),
+                (("fault", "--frobnicate"), "hecaton bench fault: .*frobnicate"),
+                (("fault", "--rounds", "few"), "hecaton bench fault: --rounds.*few"),
+                (("fault", "--html", ""), "--html.*missing"), (("fault", "--size", "900T"), "'900T'.*16T")):
+            with self.subTest(arguments=arguments):
+                status, said = self.hecaton("bench", *arguments)
+                self.assertEqual(2, status, said)
+                self.assertRegex(said, words)
+
+    def test_a_region_that_this_machine_cannot_hold_is_refused_before_it_is_filled(self):
+        status, said = self.hecaton("bench", "fault", "--quick", "--size", "15T", timeout=30)
+        self.assertEqual(3, status, said)
+        self.assertRegex(said, "15 TiB.*available.*--size.*--node")
+
     def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(self):
         status, said = self.hecaton("bench", "all", "--html", "no-such-folder/page.html", timeout=10)
         self.assertEqual(2, status, said)

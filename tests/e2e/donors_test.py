@@ -2,7 +2,7 @@
 
 import signal
 
-from harness import HECATOND, Donor, EndToEndTest, Guest, closed_port
+from harness import HECATOND, Donor, EndToEndTest, Guest, closed_port, wait_until
 
 LOAD = "memory_check --mib 300 --passes random,rewrite"
 
@@ -59,6 +59,25 @@ class DonorsTest(EndToEndTest):
                           options=("--node", donor.address))
             self.assert_verified(guest, 300)
 
+    def test_one_keeps_the_memory_of_a_run_that_was_killed_and_says_so(self):
+        donor = Donor(self, size="600M", options=("--grace", "600"))
+        killed = Guest(self, run=f"{LOAD} --forever", options=("--node", donor.address))
+        killed.wait_for("GUEST-FILLED")
+        killed.process.kill()
+        wait_until("the run to be gone", lambda: len(self.processes()) == 1, 20)
+        guest = Guest(self, run="true", options=("--node", donor.address))
+        self.assertEqual(3, guest.finish(30), guest.story())
+        self.assertRegex(guest.errors(), r"512 MiB more are held for up to \d+ s")
+
+    def test_one_on_a_disk_keeps_the_memory(self):
+        backing = self.directory / "backing"
+        backing.mkdir()
+        donor = Donor(self, options=("--backing", str(backing)))
+        guest = Guest(self, run=LOAD, options=("--node", donor.address))
+        self.assert_verified(guest, 300)
+        self.assert_paged(guest)
+        self.assertEqual([], list(backing.iterdir()))
+
     def test_one_that_is_too_small_is_refused_with_the_reason(self):
         donor = Donor(self, size="64M")
         guest = Guest(self, run=LOAD, options=("--node", donor.address))
@@ -74,6 +93,7 @@ class DonorsTest(EndToEndTest):
         guest = Guest(self, options=("--node", address))
         self.assertIn(guest.finish(30), (2, 3, 4), guest.story())
         self.assertIn(address, guest.errors())
+        self.assertFalse(guest.report_path.exists(), "a run that did not start leaves no empty report")
 
     def test_one_off_loopback_needs_the_word_insecure_on_the_host(self):
         guest = Guest(self, options=("--node", "192.0.2.1:9999"))

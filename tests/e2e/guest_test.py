@@ -7,6 +7,7 @@ REPORT_KEYS = {
     "resident_peak_bytes": int, "remote_bytes": int, "faults": int, "faults_zero": int, "faults_remote": int,
     "prefetched_pages": int, "prefetch_used_pages": int, "prefetch_late_faults": int, "prefetch_pauses": int,
     "prefetch_paused": bool, "compression": str, "compressed_pages": int, "wire_bytes_written": int,
+    "sealed": bool, "bad_seals": int,
     "evicted_pages": int, "written_back_pages": int, "shards": int,
     "fault_us": dict, "nodes": list, "lost_pages": int, "version": str}
 
@@ -86,6 +87,24 @@ class GuestTest(EndToEndTest):
 
 
 class DeviceTest(EndToEndTest):
+    def test_live_line_is_no_wider_than_the_terminal(self):
+        import fcntl, os, pty, struct, subprocess, termios
+        from harness import HECATON
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+        process = subprocess.Popen(
+            [HECATON, "run", "-m", "64M", "--accel", "tcg", "--live", "--", "-nodefaults", "-display", "none"],
+            stdin=subprocess.DEVNULL, stderr=theirs, env=self.environment, cwd=self.directory)
+        os.close(theirs)
+        said = b""
+        while said.count(b"| resident") < 2:
+            said += os.read(ours, 4096)
+        process.terminate()
+        self.assertEqual(0, process.wait(30))
+        os.close(ours)
+        for line in said.decode().split("\r\033[K")[1:-1]:
+            self.assertLess(len(line), 40, line)
+
     def test_disk_with_cache_none_keeps_its_data_while_memory_is_paged(self):
         disk = self.directory / "disk.raw"
         with open(disk, "wb") as image:

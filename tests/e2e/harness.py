@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -125,10 +126,12 @@ class Donor:
 
 class Guest:
     """One `hecaton run`: its guest boots at once. The guest's serial console goes to a file. `within`: a command that
-    runs it elsewhere."""
+    runs it elsewhere. `descriptors`: numbers of ours that it inherits."""
 
-    def __init__(self, test, run="", memory="512M", local="128M", options=(), qemu=(), append="", start=True, within=()):
+    def __init__(self, test, run="", memory="512M", local="128M", options=(), qemu=(), append="", start=True, within=(),
+                 descriptors=()):
         number = len(test.guests)
+        self.descriptors = descriptors
         self.test = test
         self.name = f"{test.mark}-{number}"
         self.serial_path = test.directory / f"serial-{number}.log"
@@ -148,7 +151,7 @@ class Guest:
     def start(self):
         with open(self.error_path, "w") as errors, open(self.output_path, "w") as output:
             self.process = subprocess.Popen(
-                self.arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+                self.arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, pass_fds=self.descriptors,
                 env=self.test.environment, cwd=self.test.directory, start_new_session=True)
 
     def serial(self):
@@ -161,15 +164,17 @@ class Guest:
     def report(self):
         return json.loads(self.report_path.read_text())
 
-    def wait_for(self, text, timeout=90):
+    def wait_for(self, text, timeout=90, said_by=None):
+        said_by = said_by or self.serial
+
         def seen():
-            if text in self.serial():
+            if text in said_by():
                 return True
             if self.process.poll() is not None:
                 raise AssertionError(f"hecaton ended with {self.process.returncode} before '{text}'\n{self.story()}")
             return False
         try:
-            wait_until(f"'{text}' from the guest", seen, timeout)
+            wait_until(f"'{text}'", seen, timeout)
         except TimeoutError as slow:
             raise AssertionError(f"{slow}\n{self.story()}") from None
 
@@ -318,3 +323,16 @@ class Qmp:
     def close(self):
         self.stream.close()
         self.socket.close()
+
+
+def raise_descriptor_limit(wanted):
+    """Raises this process's limit of open files, for its children too; what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+        except (ValueError, PermissionError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    elif soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

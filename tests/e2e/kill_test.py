@@ -4,7 +4,7 @@ status tells what happened, and nothing is left behind (the harness checks that 
 import os
 import signal
 
-from harness import Donor, EndToEndTest, Guest
+from harness import Donor, EndToEndTest, Guest, role_of, wait_until
 
 MEMORY_LOST = 4
 LOAD = "memory_check --mib 300 --passes random,rewrite --forever"
@@ -35,7 +35,7 @@ class KillTest(EndToEndTest):
 
     def test_of_the_only_donor_stops_the_guest_and_names_it(self):
         donor = Donor(self)
-        guest = self.guest_under_load(options=("--node", donor.address))
+        guest = self.guest_under_load(options=("--node", donor.address, "--protect", "none"))
         donor.kill()
         self.assert_stopped(guest, guest.finish(60), r"(?i)lost|gone")
         self.assertIn(donor.address, guest.errors())
@@ -43,7 +43,7 @@ class KillTest(EndToEndTest):
 
     def test_of_one_donor_of_two_stops_the_guest_and_names_it(self):
         donors = [Donor(self), Donor(self)]
-        guest = self.guest_under_load(options=[f"--node={donor.address}" for donor in donors])
+        guest = self.guest_under_load(options=["--protect=none"] + [f"--node={donor.address}" for donor in donors])
         donors[1].kill()
         self.assert_stopped(guest, guest.finish(60), r"(?i)lost|gone")
         self.assertIn(donors[1].address, guest.errors())
@@ -53,7 +53,7 @@ class KillTest(EndToEndTest):
 
     def test_of_a_donor_that_hangs_stops_the_guest(self):
         donor = Donor(self)
-        guest = self.guest_under_load(options=("--node", donor.address))
+        guest = self.guest_under_load(options=("--node", donor.address, "--protect", "none"))
         donor.process.send_signal(signal.SIGSTOP)
         try:
             self.assert_stopped(guest, guest.finish(90), r"(?i)lost|gone|answer")
@@ -69,8 +69,27 @@ class KillTest(EndToEndTest):
         guest.process.kill()
         self.assertEqual(128 + signal.SIGKILL, guest.finish(10))
 
+    def test_of_the_supervisor_takes_a_qemu_along_that_became_another_user(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can have QEMU run as somebody else")
+        guest = self.guest_under_load(qemu=("-runas", "nobody"))
+        guest.process.kill()
+        self.assertEqual(128 + signal.SIGKILL, guest.finish(10))
+
+    def test_by_an_interrupt_while_a_donor_does_not_answer_ends_the_run_at_once(self):
+        donor = Donor(self)
+        donor.process.send_signal(signal.SIGSTOP)
+        try:
+            guest = Guest(self, options=("--node", donor.address))
+            wait_until("the pager", lambda: any(role_of(pid) == "pager" for pid in self.processes()), 20)
+            guest.process.send_signal(signal.SIGINT)
+            self.assertEqual(128 + signal.SIGINT, guest.finish(30), guest.story())
+            self.assertIn("before the guest had started", guest.errors())
+        finally:
+            donor.process.send_signal(signal.SIGCONT)
+
     def test_of_the_supervisor_leaves_an_external_donor_free_for_the_next(self):
-        donor = Donor(self, size="600M")
+        donor = Donor(self, size="600M", options=("--grace", "0"))
         guest = self.guest_under_load(options=("--node", donor.address))
         guest.process.kill()
         guest.finish(10)

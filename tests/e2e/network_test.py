@@ -51,7 +51,16 @@ class NetworkTest(EndToEndTest):
         self.assert_verified(guest, 160)
         self.assertEqual(DONOR_ADDRESS, guest.report()["nodes"][0]["url"])
 
-    def test_is_refused_unless_both_sides_say_insecure(self):
+    def test_with_a_token_is_encrypted_and_needs_no_other_word(self):
+        token_file = self.directory / "token"
+        donor = Donor(self, options=("--token-file", str(token_file)), listen=DONOR_ADDRESS,
+                      within=self.within(self.donor))
+        self.assertIn(f"@{DONOR_ADDRESS}", donor.log())
+        guest = self.start_guest("memory_check --mib 160 --passes random",
+                                 options=("--token-file", str(token_file)))
+        self.assert_verified(guest, 160)
+
+    def test_without_a_token_is_refused_unless_both_sides_say_insecure(self):
         refused = subprocess.run([*self.within(self.donor), str(HECATOND), "--size", "1G", "--listen", DONOR_ADDRESS],
                                  capture_output=True, text=True, timeout=30)
         self.assertEqual(2, refused.returncode)
@@ -63,7 +72,8 @@ class NetworkTest(EndToEndTest):
 
     def test_that_breaks_stops_the_guest(self):
         self.start_donor()
-        guest = self.start_guest("memory_check --mib 160 --passes random --forever")
+        guest = self.start_guest("memory_check --mib 160 --passes random --forever",
+                                 options=("--insecure", "--protect=none"))
         guest.wait_for("GUEST-FILLED")
         self.ip("-n", self.donor, "link", "set", "link0", "down")
         self.assertEqual(4, guest.finish(60), guest.story())

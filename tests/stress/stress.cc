@@ -1,13 +1,11 @@
-// Stress of paged memory over the C interface: several threads write at random (and some read in sequence, so that
-// prefetch runs) over a region four times as large as its local memory, and each checks every byte it reads against
-// what it wrote last. A page's threads own different cache lines of it, so that every eviction of a page races with
-// writers.
+// Stress of paged memory over the C interface: several threads write at random over a region four times as large as its
+// local memory, and each checks every byte it reads (workers.h).
 //
 //   stress [--seconds N=10] [--mib N=64] [--local-mib N=16] [--threads N=4] [--shards N=auto] [--seed N]
 //          [--node URL]...
-//          [--compress auto|on|off]
+//          [--compress auto|on|off] [--tls on|off] [--seal yes]
 //
-// With --compress, which the C interface does not have, it goes past that to what is behind it.
+// With --compress and --tls, which the C interface does not have, it goes past that to what is behind it.
 //
 // Exit status 0: every byte was right. Prints the region's figures at the end.
 #include <hecaton/hecaton.h>
@@ -25,11 +23,14 @@
 #include <vector>
 
 #include "capi/paged_region.h"
+#include "workers.h"
 
 namespace {
 
-constexpr size_t kPage = 4096;
-constexpr size_t kLine = 64;
+using stress::kLine;
+using stress::kPage;
+using stress::Shared;
+using stress::Worker;
 
 struct Options {
   double seconds = 10;
@@ -39,81 +40,8 @@ struct Options {
   uint64_t seed = 0;
   std::vector<std::string> nodes;
   std::string compress;
-};
-
-struct Shared {
-  std::byte* memory;
-  size_t pages;
-  std::atomic<bool> stop{false};
-  std::atomic<uint64_t> operations{0}, wrong{0};
-};
-
-// What thread `id` wrote to its line of `page` at its `count`-th write: all eight words differ by place and time.
-uint64_t pattern(uint64_t page, uint64_t id, uint64_t count, uint64_t word) {
-  if (count == 0) return 0;
-  uint64_t x = (page << 32 ^ id << 56 ^ count << 8 ^ word) * 0x9e3779b97f4a7c15ull;
-  return x ^ x >> 29;
-}
-
-class Worker {
- public:
-  Worker(Shared& shared, unsigned id, uint64_t seed) : shared_(shared), id_(id), random_(seed), counts_(shared.pages) {}
-
-  void run() {
-    while (!shared_.stop.load()) {
-      switch (random_() % 16) {
-        case 0:
-          scan();
-          break;
-        case 1:
-          hammer();
-          break;
-        default:
-          touch(random_() % shared_.pages, random_() % 3 != 0);
-          break;
-      }
-    }
-    for (size_t page = 0; page < shared_.pages; ++page) touch(page, false);
-  }
-
- private:
-  volatile uint64_t* line_of(size_t page) {
-    return reinterpret_cast<volatile uint64_t*>(shared_.memory + page * kPage + id_ * kLine);
-  }
-
-  void touch(size_t page, bool write) {
-    volatile uint64_t* line = line_of(page);
-    for (uint64_t word = 0; word < 8; ++word) {
-      if (line[word] != pattern(page, id_, counts_[page], word)) {
-        fprintf(stderr, "stress: WRONG page %zu thread %u word %llu: read %llx, wrote %llx (write %u)\n", page, id_,
-                static_cast<unsigned long long>(word), static_cast<unsigned long long>(line[word]),
-                static_cast<unsigned long long>(pattern(page, id_, counts_[page], word)), counts_[page]);
-        shared_.wrong.fetch_add(1);
-        break;
-      }
-    }
-    if (write) {
-      ++counts_[page];
-      for (uint64_t word = 0; word < 8; ++word) line[word] = pattern(page, id_, counts_[page], word);
-    }
-    shared_.operations.fetch_add(1, std::memory_order_relaxed);
-  }
-
-  void scan() {
-    size_t first = random_() % shared_.pages;
-    for (size_t i = 0; i < 200 && first + i < shared_.pages && !shared_.stop.load(); ++i) touch(first + i, false);
-  }
-
-  // Many writes to a few pages, so that some land while the page is leaving.
-  void hammer() {
-    size_t first = random_() % shared_.pages;
-    for (size_t i = 0; i < 400 && !shared_.stop.load(); ++i) touch((first + i % 4) % shared_.pages, true);
-  }
-
-  Shared& shared_;
-  const unsigned id_;
-  std::mt19937_64 random_;
-  std::vector<uint32_t> counts_;
+  bool tls = false;
+  bool seal = false;
 };
 
 bool parse(int argc, char** argv, Options* options) {
@@ -135,6 +63,10 @@ bool parse(int argc, char** argv, Options* options) {
       options->seed = strtoull(value, nullptr, 10);
     else if (name == "--compress")
       options->compress = value;
+    else if (name == "--tls")
+      options->tls = strcmp(value, "on") == 0;
+    else if (name == "--seal")
+      options->seal = value == std::string("yes");
     else if (name == "--node")
       options->nodes.push_back(value);
     else
@@ -151,7 +83,9 @@ bool parse(int argc, char** argv, Options* options) {
 class Region {
  public:
   // Exit status 3: it cannot be had.
-  explicit Region(const Options& options) { options.compress.empty() ? open_c(options) : open_inner(options); }
+  explicit Region(const Options& options) {
+    options.compress.empty() && !options.tls ? open_c(options) : open_inner(options);
+  }
   ~Region() {
     if (region_) hecaton_close(region_);
   }
@@ -170,8 +104,9 @@ class Region {
     std::vector<const char*> nodes;
     for (const std::string& node : options.nodes) nodes.push_back(node.c_str());
     nodes.push_back(nullptr);
-    hecaton_config config{sizeof config, options.mib << 20, options.local_mib << 20,
-                          options.nodes.empty() ? nullptr : nodes.data(), options.shards};
+    hecaton_config config{sizeof config,           options.mib << 20,
+                          options.local_mib << 20, options.nodes.empty() ? nullptr : nodes.data(),
+                          options.shards,          options.seal ? uint64_t{HECATON_SEAL} : 0};
     void* address = nullptr;
     if (int error = hecaton_open(&config, &region_, &address)) fail("hecaton_open", hecaton_strerror(error));
     data_ = static_cast<std::byte*>(address);
@@ -182,7 +117,9 @@ class Region {
     config.local_bytes = options.local_mib << 20;
     config.shards = options.shards;
     for (const std::string& node : options.nodes) config.nodes.push_back(hecaton::parse_node_url(node).value());
+    config.seal = options.seal;
     config.insecure = true;  // its pages are no secret
+    config.embedded_tls = options.tls;
     if (options.compress == "on") config.compression = hecaton::Compression::kOn;
     if (options.compress == "off") config.compression = hecaton::Compression::kOff;
     std::string problem;
@@ -208,7 +145,7 @@ int main(int argc, char** argv) {
   if (!parse(argc, argv, &options)) {
     fprintf(stderr,
             "usage: stress [--seconds N] [--mib N] [--local-mib N] [--threads 1..64] [--shards 1..16] [--seed N] "
-            "[--node URL]... [--compress auto|on|off]\n");
+            "[--node URL]... [--compress auto|on|off] [--tls on|off] [--seal yes]\n");
     return 2;
   }
   if (options.seed == 0) options.seed = std::random_device()();

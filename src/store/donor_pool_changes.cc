@@ -1,0 +1,266 @@
+// Donors that go, come back and are added, while the pool is in use: the part of DonorPool that waits for the network.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "store/donor_pool.h"
+
+namespace hecaton {
+
+std::string DonorPool::trouble(size_t donor) const {
+  return members_[donor].trouble.with([](const std::string& trouble) { return trouble; });
+}
+
+std::optional<size_t> DonorPool::inherits_from(size_t donor) const {
+  return members_[donor].inherits_from;
+}
+
+bool DonorPool::shown(size_t donor) const {
+  std::lock_guard lock(control_);
+  return !members_[donor].replaced && !members_[donor].removed;
+}
+
+// Any thread, a fault thread too: nothing here waits.
+void DonorPool::connection_ended(size_t donor, const Error& error) {
+  if (error.code == ErrorCode::kProtocol) return give_up(donor, error.describe());
+  if (!states_.connected(donor)) return;  // its end is known already
+  members_[donor].trouble.with([&](std::string& trouble) { trouble = error.describe(); });
+  if (states_.change(donor, DonorState::kLive, DonorState::kCut) ||
+      states_.change(donor, DonorState::kSilent, DonorState::kCut)) {
+    wake();
+  }
+}
+
+void DonorPool::silent(size_t donor) {
+  if (states_.change(donor, DonorState::kLive, DonorState::kSilent)) wake();
+}
+
+void DonorPool::dead(size_t donor) {
+  give_up(donor, "it has not answered for 10 s, though it is connected");
+}
+
+void DonorPool::give_up(size_t donor, const std::string& why) {
+  for (DonorState state : {DonorState::kLive, DonorState::kSilent, DonorState::kCut}) {
+    if (states_.of(donor) != state) continue;
+    placement_->set_open(donor, false);
+    members_[donor].trouble.with([&](std::string& trouble) { trouble = why; });
+    if (!states_.change(donor, state, DonorState::kLost)) continue;
+    wake();
+    notice(fmt::format("donor {} is lost: {}", members_[donor].url.printable(), why));
+    return;
+  }
+}
+
+Result<void> DonorPool::take_up(LinkSet& links, std::unique_ptr<DonorClient> Member::*spare) {
+  for (size_t donor = links.size(); donor < donors(); ++donor) {
+    HEC_TRY(links.add(std::move(members_[donor].*spare)));
+  }
+  return {};
+}
+
+Result<size_t> DonorPool::admit(const NodeUrl& url, uint64_t extents, std::optional<size_t> heir_of, int64_t connect_ms,
+                                std::string* problem) {
+  const size_t donor = donors();
+  if (donor == states_.most()) {
+    *problem = fmt::format("this VM has had {} donors, and can have no more", donor);
+    return Error{ErrorCode::kFull, 0, "too many donors"};
+  }
+  Member& member = members_[donor];
+  member.demand.clear();
+  member.url = url;
+  std::unique_ptr<DonorClient> first =
+      HEC_TRY(connect(url, wire::Role::kDemand, demand_buffers_[0], connect_ms, problem));
+  member.instance = first->donor().donor_instance;
+  if (heir_of && member.instance != members_[*heir_of].instance) {
+    return Error{ErrorCode::kNotFound, 0, "it was started anew, and holds nothing of this VM"};
+  }
+  if (!heir_of) extents = std::min(extents, first->donor().free_bytes / kExtentBytes);
+  if (extents == 0) {
+    *problem = fmt::format("donor {} has nothing free; start it with a larger --size", url.printable());
+    return Error{ErrorCode::kFull, 0, "the donor has nothing free"};
+  }
+  HEC_TRY(open_region(*first, url, extents, problem));
+  member.region_id = first->region_id();
+  if (heir_of && member.region_id != members_[*heir_of].region_id) {
+    return Error{ErrorCode::kNotFound, 0, "it has given up what it held of this VM"};
+  }
+  member.demand.push_back(std::move(first));
+  for (size_t shard = 1; shard < demand_buffers_.size(); ++shard) {
+    member.demand.push_back(
+        HEC_TRY(open_link(member, extents, wire::Role::kDemand, demand_buffers_[shard], connect_ms, problem)));
+  }
+  member.spare_prefetch =
+      HEC_TRY(open_link(member, extents, wire::Role::kPrefetch, prefetch_buffers_, connect_ms, problem));
+  member.spare_write_back =
+      HEC_TRY(open_link(member, extents, wire::Role::kWriteBack, write_back_buffers_, connect_ms, problem));
+  member.local_disk = heir_of && members_[*heir_of].local_disk;
+  member.inherits_from = heir_of;
+  placement_->add_donor({donor_id(url.printable()), extents, donor_id(url.host), member.local_disk});
+  set_state(donor, DonorState::kLive);
+  return donor;
+}
+
+void DonorPool::tend(int64_t now_ns) {
+  std::lock_guard lock(control_);
+  for (size_t donor = 0, all = donors(); donor < all; ++donor) {
+    Member& member = members_[donor];
+    const DonorState state = states_.of(donor);
+    if (state == DonorState::kCut) reach_again(donor, now_ns);
+    if (state == DonorState::kLost && !member.removed && !member.replaced) take_back(donor, now_ns);
+    if (state == DonorState::kLive && placement_->is_leaving(donor) && placement_->placed_at(donor) == 0 &&
+        !member.told_drained) {
+      member.told_drained = true;
+      notice(fmt::format("donor {} is drained: it holds nothing of this VM any more", member.url.printable()));
+    }
+  }
+  if (now_ns >= next_room_ns_) {
+    next_room_ns_ = now_ns + kRoomMs * 1'000'000;
+    make_room();
+  }
+}
+
+void DonorPool::reach_again(size_t donor, int64_t now_ns) {
+  Member& member = members_[donor];
+  if (member.cut_ns == 0) {
+    member.cut_ns = now_ns;
+    notice(fmt::format("donor {} is cut off ({}); trying to reach it again", member.url.printable(), trouble(donor)));
+  }
+  if (now_ns < member.next_try_ns) return;
+  member.next_try_ns = now_ns + kRetryMs * 1'000'000;
+  std::string problem;
+  Result<size_t> again = admit(member.url, placement_->capacity(donor), donor, 1000, &problem);
+  if (again.ok()) {
+    placement_->set_open(*again, placement_->is_open(donor));
+    placement_->set_leaving(*again, placement_->is_leaving(donor));
+    placement_->set_open(donor, false);
+    member.replaced = true;
+    set_state(donor, DonorState::kGone);
+    notice(fmt::format("donor {} is reached again, and has what it had", member.url.printable()));
+    return;
+  }
+  const Error& error = again.error();
+  const bool hopeless = error.code == ErrorCode::kNotFound || error.os_error == ECONNREFUSED ||
+                        error.code == ErrorCode::kPermission || error.code == ErrorCode::kFull;
+  if (error.code == ErrorCode::kNotFound) return give_up(donor, error.context);
+  if (hopeless || now_ns - member.cut_ns > kReachMs * 1'000'000) give_up(donor, trouble(donor));
+}
+
+// A donor that was lost and is there again has nothing, and is as good as any other.
+void DonorPool::take_back(size_t donor, int64_t now_ns) {
+  Member& member = members_[donor];
+  if (now_ns < member.next_try_ns) return;
+  member.next_try_ns = now_ns + kReturnMs * 1'000'000;
+  if (member.local_disk || placement_->placed_at(donor) > 0) return;  // its loss is not dealt with yet
+  std::string problem;
+  Result<size_t> again = admit(member.url, placement_->capacity(donor), std::nullopt, 500, &problem);
+  if (!again.ok()) return;
+  member.replaced = true;
+  touch();
+  notice(fmt::format("donor {} is back, and empty; it is used again", member.url.printable()));
+}
+
+// Copies found no room: what donors have free is reserved for this VM, as far as it is needed.
+void DonorPool::make_room() {
+  uint64_t lacking = lacking_copies_.load();
+  if (lacking == 0) {
+    told_lacking_ = false;
+    return;
+  }
+  bool more = false;
+  for (size_t donor = 0, all = donors(); donor < all && lacking > 0; ++donor) {
+    Member& member = members_[donor];
+    if (!states_.live(donor) || placement_->is_leaving(donor)) continue;
+    if (!placement_->is_open(donor) && placement_->placed_at(donor) < placement_->capacity(donor)) {
+      // It refused a write for want of memory, which it may have by now. If not, it says so again.
+      lacking -= std::min(lacking, placement_->capacity(donor) - placement_->placed_at(donor));
+      placement_->set_open(donor, true);
+      more = true;
+      continue;
+    }
+    if (member.local_disk) continue;
+    std::string problem;
+    auto control = connect(member.url, wire::Role::kControl, write_back_buffers_, 1000, &problem);
+    if (!control.ok() || (*control)->donor().donor_instance != member.instance) continue;
+    const uint64_t has = placement_->capacity(donor);
+    const uint64_t wants = std::min({lacking, (*control)->donor().free_bytes / kExtentBytes, extents_ - has});
+    if (wants == 0 || !open_region(**control, member.url, has + wants, &problem).ok()) continue;
+    placement_->set_capacity(donor, has + wants);
+    placement_->set_open(donor, true);
+    lacking -= wants;
+    more = true;
+  }
+  if (more) return touch();
+  if (told_lacking_) return;
+  told_lacking_ = true;
+  notice(fmt::format(
+      "the pool is full: {} of the VM's memory cannot be given {}; add a donor (hecaton pool add), or "
+      "start one of them with a larger --size",
+      format_size(lacking * kExtentBytes), placement_->wanted() > 1 ? "the copies that protect it" : "a place"));
+}
+
+std::optional<size_t> DonorPool::find(const NodeUrl& url) const {
+  for (size_t donor = donors(); donor > 0; --donor) {
+    const Member& member = members_[donor - 1];
+    if (!member.replaced && !member.removed && member.url.host == url.host && member.url.port == url.port) {
+      return donor - 1;
+    }
+  }
+  return std::nullopt;
+}
+
+Result<void> DonorPool::add(const NodeUrl& url, std::string* problem) {
+  std::lock_guard lock(control_);
+  HEC_TRY(check_may_use(url, problem));
+  if (find(url)) {
+    *problem = fmt::format("donor {} is in the pool already", url.printable());
+    return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
+  }
+  size_t live = 1;
+  for (size_t donor = 0; donor < donors(); ++donor) live += states_.live(donor) && !members_[donor].local_disk;
+  const uint64_t share = extents_ * placement_->wanted() / live + 1;
+  const uint64_t wanted = std::min(extents_, std::max(share, lacking_copies_.load()));
+  HEC_TRY(admit(url, wanted, std::nullopt, config_.connect_ms, problem));
+  touch();
+  return {};
+}
+
+Result<void> DonorPool::drain(const NodeUrl& url, std::string* problem) {
+  std::lock_guard lock(control_);
+  const std::optional<size_t> donor = find(url);
+  if (!donor) {
+    *problem = fmt::format("donor {} is not in the pool; 'hecaton pool list' shows those that are", url.printable());
+    return Error{ErrorCode::kNotFound, 0, "no such donor"};
+  }
+  placement_->set_open(*donor, false);
+  placement_->set_leaving(*donor, true);
+  touch();
+  return {};
+}
+
+Result<void> DonorPool::remove(const NodeUrl& url, bool force, std::string* problem) {
+  std::lock_guard lock(control_);
+  const std::optional<size_t> donor = find(url);
+  if (!donor) {
+    *problem = fmt::format("donor {} is not in the pool; 'hecaton pool list' shows those that are", url.printable());
+    return Error{ErrorCode::kNotFound, 0, "no such donor"};
+  }
+  const uint64_t placed = placement_->placed_at(*donor);
+  if (placed > 0 && !force && states_.hoped_for(*donor)) {
+    *problem = fmt::format(
+        "donor {} still holds {} of this VM's memory: drain it first ('hecaton pool drain'), or "
+        "give up what it holds with --force",
+        url.printable(), format_size(placed * kExtentBytes));
+    return Error{ErrorCode::kBusy, 0, "the donor holds memory"};
+  }
+  members_[*donor].removed = true;
+  if (placed > 0) {
+    give_up(*donor, "it was removed by hand");
+  } else {
+    placement_->set_open(*donor, false);
+    set_state(*donor, DonorState::kGone);
+  }
+  return {};
+}
+
+}  // namespace hecaton
