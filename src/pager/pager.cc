@@ -219,13 +219,13 @@ Result<void> Pager::attach(std::vector<Userfaultfd> uffds, RemoteAddress base, U
   for (FaultLoop* fault : peers) fault->set_peers(peers);
   impl.evict->set_fault_nudges(fault_nudges);
   impl.prefetch->set_nudges(fault_nudges, &impl.evict->nudge());
+  impl.pool->set_wake([&impl] { impl.wake_all(); });  // before any of them may use it
   for (auto& fault : impl.faults) {
     const std::string name = fmt::format("hec-fault-{}", impl.threads.size());
     impl.threads.push_back(start_thread(name.c_str(), [&fault] { fault->run(); }));
   }
   impl.threads.push_back(start_thread("hec-prefetch", [&impl] { impl.prefetch->run(); }));
   impl.threads.push_back(start_thread("hec-evict", [&impl] { impl.evict->run(); }));
-  impl.pool->set_wake([&impl] { impl.wake_all(); });
   impl.threads.push_back(start_thread("hec-pool", [&impl] { impl.tend_pool(); }));
   return {};
 }
