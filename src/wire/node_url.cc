@@ -107,7 +107,7 @@ Result<NodeUrl> parse_node_url(std::string_view text) {
   if (size_t at = text.rfind('@'); at != std::string_view::npos) {
     token = text.substr(0, at);
     if (token.empty()) return bad("the token before '@' is empty");
-    if (token.find_first_of(" \t@/") != std::string::npos) return bad("the token holds a space, '/' or '@'");
+    if (!has_token_characters(token)) return bad("a token is one word of letters, digits and -._~");
     text.remove_prefix(at + 1);
   }
   NodeUrl url = HEC_TRY(parse_address(text, 1));

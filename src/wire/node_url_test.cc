@@ -5,6 +5,13 @@
 namespace hecaton {
 namespace {
 
+TEST(NodeUrl, ATokenIsOneWordOfTheCharactersOfTokens) {
+  for (std::string_view token : {"a b", "a\rb", "a\nb", "a/b", "a@b", "caf\xc3\xa9", "a*"}) {
+    EXPECT_FALSE(parse_node_url("hecaton://" + std::string(token) + "@host").ok()) << token;
+  }
+  EXPECT_FALSE(parse_node_url(std::string("hecaton://a\0b@host", 18)).ok());
+}
+
 TEST(NodeUrl, FillsInSchemePortAndToken) {
   NodeUrl plain = parse_node_url("donor1").value();
   EXPECT_EQ(plain.host, "donor1");

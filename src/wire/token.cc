@@ -18,11 +18,15 @@ bool good_in_token(char c) {
 
 }  // namespace
 
+bool has_token_characters(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), good_in_token);
+}
+
 Result<std::string> parse_token(std::string_view text) {
   const size_t first = text.find_first_not_of(kSpace);
   if (first == std::string_view::npos) return Error{ErrorCode::kInvalidArgument, 0, "there is no token"};
   text = text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-  if (!std::all_of(text.begin(), text.end(), good_in_token)) {
+  if (!has_token_characters(text)) {
     return Error{ErrorCode::kInvalidArgument, 0, "a token is one word of letters, digits and -._~"};
   }
   if (text.size() < kMinTokenChars) {

@@ -15,6 +15,9 @@ inline constexpr size_t kMaxTokenChars = 256;
 // The token in the content of a token file, or in a URL; white space around it does not count.
 Result<std::string> parse_token(std::string_view text);
 
+// Whether all of it may stand in a token.
+bool has_token_characters(std::string_view text);
+
 // A new one, of 192 random bits.
 std::string make_token();
 
