@@ -73,7 +73,8 @@ TEST_P(SealTest, EveryPageComesBackAsItWasWritten) {
   EXPECT_GT(stats.table_bytes_per_page, 28.0);
 }
 
-INSTANTIATE_TEST_SUITE_P(, SealTest, testing::Values(Compression::kOff, Compression::kOn));
+INSTANTIATE_TEST_SUITE_P(, SealTest, testing::Values(Compression::kOff, Compression::kOn),
+                         [](const auto& suite) { return suite.param == Compression::kOn ? "Compressed" : "Whole"; });
 
 // What a donor is believed, or what becomes of the process that reads from it.
 class LiesTest : public SealRegion, public testing::TestWithParam<LyingDonor::Lie> {
@@ -138,7 +139,17 @@ TEST_P(LiesTest, AreBelievedWithoutASeal) {
 
 INSTANTIATE_TEST_SUITE_P(, LiesTest,
                          testing::Values(LyingDonor::Lie::kOlderBytes, LyingDonor::Lie::kBitFlipped,
-                                         LyingDonor::Lie::kAnotherPage));
+                                         LyingDonor::Lie::kAnotherPage),
+                         [](const auto& suite) {
+                           switch (suite.param) {
+                             case LyingDonor::Lie::kOlderBytes:
+                               return "OlderBytes";
+                             case LyingDonor::Lie::kBitFlipped:
+                               return "BitFlipped";
+                             default:
+                               return "AnotherPage";
+                           }
+                         });
 
 }  // namespace
 }  // namespace hecaton
