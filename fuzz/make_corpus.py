@@ -25,8 +25,8 @@ def hello_reply():
     return struct.pack("<HHIQQQ", VERSION, 0, 0, 9, 1 << 30, 1 << 29) + text(b"hecatond 0.1.0")
 
 
-def open_region(name=b"vm", size=4 << 20, reserve=1 << 16):
-    return struct.pack("<QQ", size, reserve) + bytes(32) + text(name)
+def open_region(name=b"vm", size=4 << 20, reserve=1 << 16, epoch=1):
+    return struct.pack("<QQQ", size, reserve, epoch) + bytes(32) + text(name)
 
 
 def page_list(*pages):

@@ -6,11 +6,11 @@
 
 #include "base/clock.h"
 #include "cli/installed.h"
+#include "cli/pager_process.h"
 
 namespace hecaton::cli {
 namespace {
 
-constexpr int kParentFd = 3;
 constexpr int64_t kStartMs = 10'000;
 
 // What it says until it is ready, or ends: both of its outputs.
@@ -29,7 +29,7 @@ std::string read_until(int fd, std::string_view ready, Deadline by) {
 
 }  // namespace
 
-Result<LocalDonor> start_local_donor(std::vector<std::string> options, std::string* problem) {
+Result<LocalDonor> start_local_donor(std::vector<std::string> options, Survives survives, std::string* problem) {
   auto program = find_hecatond();
   if (!program) {
     *problem = "hecatond is not beside hecaton, nor on PATH; install it";
@@ -49,6 +49,7 @@ Result<LocalDonor> start_local_donor(std::vector<std::string> options, std::stri
   spec.descriptors = {
       {line_read.get(), kParentFd}, {output_write.get(), STDOUT_FILENO}, {output_write.get(), STDERR_FILENO}};
   spec.ignore_terminal_signals = true;
+  spec.survives = survives == Survives::kYes;
   auto child = ChildProcess::start(spec);
   if (!child.ok()) {
     *problem = *program + ": " + child.error().describe();

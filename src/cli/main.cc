@@ -22,6 +22,9 @@ constexpr const char* kHelp =
     R"(hecaton runs one virtual machine on the memory of many machines.
 
   hecaton run -m SIZE [options] -- QEMU ARGUMENTS   start a VM; hecaton run --help tells the options
+  hecaton status [NAME]                             the VMs that run here, and their figures
+  hecaton resume-pager NAME                         watches over a VM again whose `hecaton run` was killed
+  hecaton pool list|add|drain|remove NAME [URL]     the donors of a VM that runs, and changes to them
   hecaton doctor                                    what this machine can do, and how to mend what it cannot
   hecaton bench all                                 what paging costs here, beside what the machine itself can do
 
@@ -41,6 +44,9 @@ struct Verb {
 };
 constexpr Verb kVerbs[] = {
     {"run", hecaton::cli::run},
+    {"status", hecaton::cli::status},
+    {"resume-pager", hecaton::cli::resume_pager},
+    {"pool", hecaton::cli::pool},
     {"doctor", hecaton::cli::doctor},
     {"bench", hecaton::cli::bench},
     {"internal-pager", hecaton::cli::internal_pager},    // started by run
@@ -92,7 +98,9 @@ int run_verb(const std::vector<std::string>& arguments) {
   for (const Verb& verb : kVerbs) {
     if (arguments[0] == verb.name) return verb.run({arguments.begin() + 1, arguments.end()});
   }
-  print_error("hecaton: there is no '{}'; the verbs are run, doctor and bench (hecaton --help)\n", arguments[0]);
+  print_error(
+      "hecaton: there is no '{}'; the verbs are run, status, resume-pager, pool, doctor and bench (hecaton --help)\n",
+      arguments[0]);
   return hecaton::cli::kExitUsage;
 }
 

@@ -93,6 +93,7 @@ void describe(CLI::App& app, RawOptions& raw, RunOptions& options) {
   app.add_option("--repair-rate", raw.repair_rate,
                  "bytes a second that may be copied to bring protection back (default: 256M)")
       ->type_name("SIZE");
+  app.add_option("--most-pager-deaths", options.most_pager_deaths, "")->group("");  // hidden: for tests that kill it
   app.add_option("--qemu", options.qemu, "the QEMU to start")->type_name("PATH");
   app.add_option("--giantvm-qemu", options.giantvm_qemu, "GiantVM's own QEMU, for mode kernel")->type_name("PATH");
   app.add_option("--report", options.report_file, "write the run's figures there, as JSON, at the end")
@@ -254,10 +255,9 @@ void check_protection(const RawOptions& raw, RunOptions& options, Problems& prob
 
 void check_name(RunOptions& options, Problems& problems) {
   if (options.name.empty()) options.name = fmt::format("vm-{}", getpid());
-  bool good = options.name.size() <= 64 && std::all_of(options.name.begin(), options.name.end(), [](char c) {
-                return isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
-              });
-  if (!good) problems.add("--name '{}': letters, digits, '-', '_' and '.', at most 64 of them", options.name);
+  if (!is_vm_name(options.name)) {
+    problems.add("--name '{}': letters, digits, '-', '_' and '.', at most 64 of them, and not '.' first", options.name);
+  }
 }
 
 void check_report(const RunOptions& options, Problems& problems) {
@@ -273,6 +273,12 @@ void check_report(const RunOptions& options, Problems& problems) {
 
 bool RunOptions::has_secrets() const {
   return !token.empty() || any_token_in(nodes);
+}
+
+bool is_vm_name(const std::string& name) {
+  return !name.empty() && name.size() <= 64 && name[0] != '.' && std::all_of(name.begin(), name.end(), [](char c) {
+    return isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
+  });
 }
 
 std::optional<RunOptions> parse_run_options(const std::vector<std::string>& arguments, int* exit_status) {

@@ -30,6 +30,7 @@ struct RunOptions {
   std::string qemu = "qemu-system-x86_64";
   std::string giantvm_qemu;
   std::string report_file;
+  unsigned most_pager_deaths = 5;  // within a minute
   bool insecure = false;
   std::string token;              // for donors whose URL has none; empty: none
   CertificateFiles certificates;  // paths; read by the pager
@@ -38,6 +39,9 @@ struct RunOptions {
   bool quiet = false;
   std::vector<std::string> qemu_arguments;
 };
+
+// It names a folder, too.
+bool is_vm_name(const std::string& name);
 
 // Parses and checks. Nothing: `exit_status` says how to end (0 after --help), and everything was printed.
 std::optional<RunOptions> parse_run_options(const std::vector<std::string>& arguments, int* exit_status);

@@ -1,7 +1,10 @@
 // Starts and watches the parts of a VM in memory mode: embedded donor, pager, QEMU.
 //
-// Whatever way one of them ends, the others end too: the kernel kills children when the supervisor dies (parent-death
-// signal), their sockets and memory have no names, and here every end is seen and acted on. One thread.
+// A pager that dies is replaced (PagerKeeper). If this process dies, the others go on: `hecaton resume-pager` makes
+// another supervisor, which finds in the state memory and in the VM's folder what it needs. When QEMU ends, whoever is
+// left ends: the pager watches its process, the embedded donor a pipe that QEMU holds. One thread.
+//
+// supervisor_start.cc starts the parts, supervisor_resume.cc takes another supervisor's over, supervisor.cc watches.
 #pragma once
 
 #include <termios.h>
@@ -10,9 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "cli/control.h"
 #include "cli/local_donor.h"
+#include "cli/pager_keeper.h"
 #include "cli/run_options.h"
+#include "cli/runtime_folder.h"
 #include "os/owned_fd.h"
 #include "os/process.h"
 
@@ -26,48 +30,53 @@ class Supervisor {
 
   // Runs the VM to its end. The exit status for the shell.
   int run();
+  // The same for a VM that has lost its supervisor. Of the options only the name counts, and what is said and written.
+  int resume();
 
  private:
   bool prepare();
   bool wait_for(int fd, Deadline by);
   bool end_before_the_start();
   bool start_donor();
+  Result<LocalDonor> start_own_donor(std::vector<std::string> options, std::string* problem);
+  bool start_embedded_donor();
   bool start_spill();
   std::string describe_protection(const std::string& protection) const;
+  bool claim_name();
   bool start_pager();
   std::vector<std::string> nodes_with_tokens() const;
   bool start_qemu();
+  bool find_orphan();
+  bool take_from_pager(OwnedFd connection);
+  bool take_from_qemu();
+  bool read_kept_configuration();
   int watch();
-  void on_pager_messages();
-  void on_pager_end();
+  void on_handover();
   void on_donor_end();
   void on_signal();
   void check_unpaged();
   void check_patience();
   void stop_guest(int exit_status, const std::string& why);
   int finish(int wait_status);
-  void ask_stats();
-  void end_pager();
   void show_live();
   void write_report();
   void show_summary() const;
-  template <typename... Args>
-  void say(const char* text, Args&&... args) const;
+  void say(const std::string& words) const;
   bool fail(int exit_status, const std::string& why);
 
   const RunOptions& options_;
-  const std::string accel_;
+  std::string accel_;
   const std::vector<std::string> qemu_command_;
   std::vector<std::string> nodes_;  // without tokens
-  OwnedFd memory_;
+  std::string report_file_;
+  RuntimeFolder folder_;
+  OwnedFd name_lock_, watcher_lock_;
   OwnedFd signals_;
-  OwnedFd donor_line_;
+  OwnedFd handover_, qemu_handover_;  // our end, and QEMU's
+  ChildProcess donor_;
   LocalDonor spill_;  // keeps pages on this machine's disk; none: no address
-  OwnedFd qemu_handover_;
-  ControlLine control_;
-  ChildProcess donor_, pager_, qemu_;
-  nlohmann::json stats_;
-  bool attached_ = false;
+  PagerKeeper pager_;
+  ChildProcess qemu_;
   bool live_line_shown_ = false;
   int signals_seen_ = 0;
   int64_t end_by_ns_ = 0;  // 0: nobody asked for an end

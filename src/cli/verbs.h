@@ -19,6 +19,9 @@ inline uint64_t& users_open_files() {
 }
 
 int run(const std::vector<std::string>& arguments);
+int resume_pager(const std::vector<std::string>& arguments);
+int pool(const std::vector<std::string>& arguments);
+int status(const std::vector<std::string>& arguments);
 int doctor(const std::vector<std::string>& arguments);
 int bench(const std::vector<std::string>& arguments);
 int internal_donors(const std::vector<std::string>& arguments);

@@ -288,17 +288,6 @@ std::span<std::byte> Region::Pin::records() const {
   return {region_->records_.data() + extent_.value * kPageBytes, kPageBytes};
 }
 
-uint64_t Region::new_writer() {
-  std::unique_lock lock(writer_lock_);
-  return ++writer_;
-}
-
-std::shared_lock<std::shared_mutex> Region::turn_of(uint64_t writer) const {
-  std::shared_lock lock(writer_lock_);
-  if (writer != writer_) lock.unlock();
-  return lock;
-}
-
 // Counts are looked at without the lock: a page that arrives at this moment on another connection came after the
 // discard.
 void Region::discard(std::span<const PageRun> runs) {

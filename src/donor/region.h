@@ -122,12 +122,6 @@ class Region {
   // None: a whole extent more would pass the limit, or the region is in a file. `extent` is within the region.
   std::optional<Pin> pin(ExtentNumber extent);
 
-  // A write-back connection is the only one that may write, until there is another: then what it had sent, and comes
-  // late, is refused, for it would overwrite newer bytes. Waits for writes under way.
-  uint64_t new_writer();
-  // Held during a write. Not owned: there is a later writer.
-  std::shared_lock<std::shared_mutex> turn_of(uint64_t writer) const;
-
   // Forgets the pages of the runs (within the region) and gives their memory back to the machine.
   void discard(std::span<const PageRun> runs);
 
@@ -175,8 +169,6 @@ class Region {
   std::atomic<uint64_t> used_{0};
   std::atomic<bool> disk_warned_{false};
   mutable std::array<std::shared_mutex, StripeSet::kStripes> stripes_;
-  mutable std::shared_mutex writer_lock_;
-  uint64_t writer_ = 0;  // under writer_lock_
 };
 
 }  // namespace hecaton::donor

@@ -17,6 +17,10 @@ using Secret = std::array<std::byte, wire::kSecretBytes>;
 constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
+Refusal taken_over(const std::string& name) {
+  return {wire::Status::kBusy, fmt::format("a later pager of this VM has taken region '{}' over", name)};
+}
+
 // In a time that does not tell how much of a guess was right.
 bool same_secret(const Secret& a, const Secret& b) {
   volatile unsigned difference = 0;
@@ -65,7 +69,12 @@ std::variant<RegionTable::Attachment, Refusal> RegionTable::create(Table& table,
   if (reserve > lends_pages_ - table.reserved_pages) return full(table, wanted.name, reserve);
   Result<std::unique_ptr<Region>> region = Region::create(wanted.region_bytes, options_.backing);
   if (!region.ok()) return no_region(wanted, region.error());
-  auto slot = std::make_unique<Slot>(Slot{wanted.secret, client_instance, std::move(region).value(), wanted.name});
+  auto slot = std::make_unique<Slot>();
+  slot->secret = wanted.secret;
+  slot->client_instance = client_instance;
+  slot->region = std::move(region).value();
+  slot->name = wanted.name;
+  slot->epoch = wanted.epoch;
   slot->region->set_limit(reserve);
   slot->attachments = 1;
   Slot* kept = slot.get();
@@ -73,7 +82,7 @@ std::variant<RegionTable::Attachment, Refusal> RegionTable::create(Table& table,
   table.reserved_pages += reserve;
   event_log().info("region opened: name='{}' size='{}' reserved='{}'", wanted.name, format_size(wanted.region_bytes),
                    size_of(reserve));
-  return Attachment(this, kept);
+  return Attachment(this, kept, wanted.epoch);
 }
 
 Refusal RegionTable::no_region(const wire::OpenRegion& wanted, const Error& error) const {
@@ -113,6 +122,9 @@ std::variant<RegionTable::Attachment, Refusal> RegionTable::join(Table& table, S
                    fmt::format("region '{}' was opened with {} bytes and can't be joined with {} bytes", wanted.name,
                                slot.region->pages() * kPageBytes, wanted.region_bytes)};
   }
+  if (wanted.epoch < slot.epoch) {
+    return taken_over(wanted.name);
+  }
   if (slot.attachments >= kMostAttachments) {
     return Refusal{wire::Status::kResources,
                    fmt::format("region '{}' is open on {} connections already, and no more are for one VM", wanted.name,
@@ -125,7 +137,23 @@ std::variant<RegionTable::Attachment, Refusal> RegionTable::join(Table& table, S
   slot.region->raise_limit(more);
   if (slot.attachments++ == 0) event_log().info("region taken up again: name='{}'", slot.name);
   slot.closed = false;
-  return Attachment(this, &slot);
+  if (wanted.epoch > slot.epoch) fence(slot, wanted.epoch);
+  return Attachment(this, &slot, wanted.epoch);
+}
+
+std::variant<std::shared_lock<std::shared_mutex>, Refusal> RegionTable::Attachment::begin_change() const {
+  std::shared_lock lock(slot_->changing);
+  if (slot_->epoch != epoch_) return taken_over(slot_->name);
+  if (writer_ != 0 && slot_->writer != writer_) {
+    return Refusal{wire::Status::kRefused, fmt::format("another connection writes to region '{}' now", slot_->name)};
+  }
+  return lock;
+}
+
+// When this returns, nothing that an earlier pager sent changes the region any more.
+void RegionTable::fence(Slot& slot, uint64_t epoch) {
+  std::unique_lock nobody_changes(slot.changing);
+  slot.epoch = epoch;
 }
 
 Refusal RegionTable::full(const Table& table, const std::string& name, uint64_t more_pages) const {
@@ -160,8 +188,8 @@ std::variant<uint64_t, Refusal> RegionTable::reserve(Slot& slot, uint64_t bytes)
   });
 }
 
-void RegionTable::close(Slot& slot) {
-  table_.with([&](Table&) { slot.closed = true; });
+void RegionTable::close(Slot& slot, uint64_t epoch) {
+  table_.with([&](Table&) { slot.closed = slot.closed || slot.epoch == epoch; });
 }
 
 void RegionTable::detach(Slot* slot) {

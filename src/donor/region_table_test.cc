@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
+#include <thread>
 
 #include "donor/frames_for_tests.h"
 
@@ -259,6 +261,76 @@ TEST(RegionTable, AReservationIsSetUpAndDownButNeverBelowWhatIsHeld) {
   EXPECT_EQ(std::get<Refusal>(held->reserve(UINT64_MAX)).status, Status::kFull);
   held.reset();
   EXPECT_EQ(table.usage().reserved_bytes, 0u);
+}
+
+wire::OpenRegion of_epoch(uint64_t epoch) {
+  wire::OpenRegion open = region_named("vm", 8_MiB, 8_MiB);
+  open.epoch = epoch;
+  return open;
+}
+
+bool may_change(const std::variant<std::shared_lock<std::shared_mutex>, Refusal>& changing) {
+  return changing.index() == 0;
+}
+
+constexpr int64_t kHourNs = 3'600'000'000'000;
+
+TEST(RegionTable, ALaterPagerFencesTheEarlierOnesOff) {
+  RegionTable table(16_MiB);
+  auto first = granted(table.open(of_epoch(1), 1));
+  EXPECT_TRUE(may_change(first->begin_change()));
+  auto second = granted(table.open(of_epoch(2), 1));
+  EXPECT_FALSE(may_change(first->begin_change())) << "it may still have writes under way";
+  EXPECT_TRUE(may_change(second->begin_change()));
+  EXPECT_TRUE(may_change(granted(table.open(of_epoch(2), 1))->begin_change()))
+      << "another connection of the same pager";
+}
+
+TEST(RegionTable, AnEarlierPagerIsRefused) {
+  RegionTable table(16_MiB);
+  auto second = granted(table.open(of_epoch(2), 1));
+  Refusal refusal = refused(table.open(of_epoch(1), 1));
+  EXPECT_EQ(refusal.status, Status::kBusy);
+  EXPECT_THAT(refusal.text, HasSubstr("later pager"));
+}
+
+TEST(RegionTable, AFenceWaitsForTheChangeThatIsUnderWay) {
+  RegionTable table(16_MiB);
+  auto first = granted(table.open(of_epoch(1), 1));
+  auto changing = std::make_optional(first->begin_change());
+  std::atomic<bool> changed{false};
+  std::thread opener([&] {
+    auto second = granted(table.open(of_epoch(2), 1));
+    EXPECT_TRUE(changed.load());
+  });
+  changed.store(true);
+  changing.reset();
+  opener.join();
+}
+
+TEST(RegionTable, ALaterWriterFencesTheEarlierOneOff) {
+  RegionTable table(16_MiB);
+  auto first = granted(table.open(of_epoch(1), 1));
+  auto second = granted(table.open(of_epoch(1), 1));
+  auto other = granted(table.open(of_epoch(1), 1));
+  first->become_writer();
+  EXPECT_TRUE(may_change(first->begin_change()));
+  second->become_writer();
+  EXPECT_FALSE(may_change(first->begin_change())) << "it was cut off, and what it sent may come late";
+  EXPECT_TRUE(may_change(second->begin_change()));
+  EXPECT_TRUE(may_change(other->begin_change())) << "no writer: discards of faults";
+}
+
+TEST(RegionTable, APagerThatWasReplacedCannotCloseTheRegion) {
+  RegionTable table(16_MiB, {.grace_ns = kHourNs});
+  {
+    auto first = granted(table.open(of_epoch(1), 1));
+    auto second = granted(table.open(of_epoch(2), 1));
+    first->close();
+  }
+  EXPECT_EQ(table.usage().regions, 1u);
+  granted(table.open(of_epoch(3), 1))->close();
+  EXPECT_EQ(table.usage().regions, 0u);
 }
 
 }  // namespace

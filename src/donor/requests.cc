@@ -35,7 +35,7 @@ size_t longest_body(Operation operation) {
     case Operation::kHello:
       return 18 + wire::kMaxNameBytes;
     case Operation::kOpenRegion:
-      return 18 + wire::kSecretBytes + wire::kMaxNameBytes;
+      return 26 + wire::kSecretBytes + wire::kMaxNameBytes;
     case Operation::kReadPages:
       return wire::read_request_bytes(wire::kMaxPagesPerFrame);
     case Operation::kWritePages:
@@ -247,7 +247,7 @@ Requests::Outcome Requests::open(const FrameHeader& header, std::span<const std:
   auto opened = donor_.regions.open(*wanted, client_instance_);
   if (auto* refusal = std::get_if<Refusal>(&opened)) return std::move(*refusal);
   auto& attached = open_.emplace(++last_handle_, std::move(std::get<RegionTable::Attachment>(opened))).first->second;
-  if (role() == wire::Role::kWriteBack) writers_.emplace(last_handle_, attached.region().new_writer());
+  if (role() == wire::Role::kWriteBack) attached.become_writer();
   send_reply(out, header, Status::kOk, encode(wire::OpenReply{attached.region().id()}), last_handle_);
   return std::nullopt;
 }
@@ -285,19 +285,6 @@ Requests::Outcome Requests::read(const FrameHeader& header, std::span<const std:
   return std::nullopt;
 }
 
-template <typename Change>
-Requests::Outcome Requests::as_writer(const FrameHeader& header, const RegionTable::Attachment& attached,
-                                      Change change) {
-  std::shared_lock<std::shared_mutex> turn;
-  if (auto writer = writers_.find(header.region); writer != writers_.end()) {
-    turn = attached.region().turn_of(writer->second);
-    if (!turn.owns_lock()) {
-      return Refusal{Status::kRefused, fmt::format("another connection writes to region '{}' now", attached.name())};
-    }
-  }
-  return change();
-}
-
 Requests::Outcome Requests::write(const FrameHeader& header, std::span<const std::byte> body, Outbox& out) {
   Result<wire::PageSetView> set = wire::PageSetView::decode(body);
   if (!set.ok()) return malformed(set.error());
@@ -318,9 +305,9 @@ Requests::Outcome Requests::write(const FrameHeader& header, std::span<const std
       rejected[rejects++] = entry.page;
     }
   }
-  Outcome refused = as_writer(
-      header, *attached, [&]() -> Outcome { return explain(region.store(std::span(good.data(), goods)), *attached); });
-  if (refused) return refused;
+  auto changing = attached->begin_change();
+  if (auto* refusal = std::get_if<Refusal>(&changing)) return std::move(*refusal);
+  if (Outcome refused = explain(region.store(std::span(good.data(), goods)), *attached)) return refused;
   region.wait_for_disk();
   send_reply(out, header, Status::kOk, wire::encode_write_reply(std::span(rejected.data(), rejects)), header.region);
   return std::nullopt;
@@ -338,11 +325,11 @@ Requests::Outcome Requests::discard(const FrameHeader& header, std::span<const s
                                  run.first.value, attached->region().pages())};
     }
   }
-  Outcome refused = as_writer(header, *attached, [&]() -> Outcome {
+  {
+    auto changing = attached->begin_change();
+    if (auto* refusal = std::get_if<Refusal>(&changing)) return std::move(*refusal);
     attached->region().discard(*runs);
-    return std::nullopt;
-  });
-  if (refused) return refused;
+  }
   send_reply(out, header, Status::kOk, {}, header.region);
   return std::nullopt;
 }
@@ -361,6 +348,12 @@ Requests::Outcome Requests::reserve(const FrameHeader& header, std::span<const s
   if (!wanted.ok()) return malformed(wanted.error());
   const RegionTable::Attachment* attached = attachment(header);
   if (!attached) return no_region(header);
+  // Not held meanwhile: the table's lock is taken, under which others wait for this one. A reservation that an earlier
+  // pager changes late costs the later one a refused write at most.
+  {
+    auto changing = attached->begin_change();
+    if (auto* refusal = std::get_if<Refusal>(&changing)) return std::move(*refusal);
+  }
   auto reserved = attached->reserve(*wanted);
   if (auto* refusal = std::get_if<Refusal>(&reserved)) return std::move(*refusal);
   send_reply(out, header, Status::kOk, wire::encode_reserve(std::get<uint64_t>(reserved)), header.region);

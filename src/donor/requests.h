@@ -44,7 +44,6 @@ class Requests {
   // The connection is over: it uses no region any more.
   void close_regions() {
     mapped_.clear();
-    writers_.clear();
     open_.clear();
   }
 
@@ -72,9 +71,6 @@ class Requests {
   };
   std::variant<Mapped, Refusal> expose(const RegionTable::Attachment& attached, ExtentNumber extent);
   const RegionTable::Attachment* attachment(const wire::FrameHeader& header) const;
-  // Runs `change` unless another connection has become the region's writer.
-  template <typename Change>
-  Outcome as_writer(const wire::FrameHeader& header, const RegionTable::Attachment& attached, Change change);
 
   DonorState& donor_;
   MemoryExposer* const exposer_;
@@ -83,7 +79,6 @@ class Requests {
   uint32_t last_handle_ = 0;
   bool exposing_failed_ = false;  // and was logged
   std::map<uint32_t, RegionTable::Attachment> open_;
-  std::map<uint32_t, uint64_t> writers_;  // by handle, of a write-back connection: see Region::new_writer()
   std::map<std::pair<uint32_t, ExtentNumber>, Mapped> mapped_;  // by handle; ends before what it is of
 };
 

@@ -75,6 +75,15 @@ uint64_t available_memory() {
   return 0;
 }
 
+Result<std::optional<DataRange>> next_data(int memfd, uint64_t offset) {
+  const off_t first = lseek(memfd, static_cast<off_t>(offset), SEEK_DATA);
+  if (first < 0 && errno == ENXIO) return std::optional<DataRange>();
+  if (first < 0) return system_error("looking for data in a memfd");
+  const off_t end = lseek(memfd, first, SEEK_HOLE);
+  if (end < 0) return system_error("looking for a hole in a memfd");
+  return std::optional(DataRange{static_cast<uint64_t>(first), static_cast<uint64_t>(end)});
+}
+
 Result<void> lock_process_memory() {
 #ifndef MCL_ONFAULT
 #define MCL_ONFAULT 4

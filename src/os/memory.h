@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -46,6 +48,12 @@ Result<bool> is_hole(int memfd, uint64_t offset);
 
 // Bytes that this machine could give to programs now; 0 if it does not tell.
 uint64_t available_memory();
+
+// The first bytes at or after `offset` that a memfd holds: [first, end), whole pages; nothing if it holds none there.
+struct DataRange {
+  uint64_t first, end;
+};
+Result<std::optional<DataRange>> next_data(int memfd, uint64_t offset);
 
 // Keeps this process's code, stacks and buffers resident as they are touched, so that serving a page fault never needs
 // one. Later mappings are included; take out big ones with munlock.

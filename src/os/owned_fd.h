@@ -1,6 +1,7 @@
 // A file descriptor with one owner. Closed once, then forgotten.
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <utility>
@@ -31,5 +32,10 @@ class OwnedFd {
  private:
   int fd_ = -1;
 };
+
+// Not valid if there is no room for one more.
+inline OwnedFd duplicate(int fd) {
+  return OwnedFd(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+}
 
 }  // namespace hecaton

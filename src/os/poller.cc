@@ -12,7 +12,7 @@ Result<Poller> Poller::create() {
 }
 
 Result<Poller> Poller::share() const {
-  OwnedFd fd(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
+  OwnedFd fd = duplicate(fd_.get());
   if (!fd.valid()) return system_error("sharing an epoll descriptor");
   return Poller(std::move(fd));
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -12,6 +13,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <optional>
 
 extern char** environ;
 
@@ -54,7 +57,7 @@ bool place_descriptors(std::vector<std::pair<int, int>>& descriptors) {
 
 [[noreturn]] void run_child(const ProcessSpec& spec, std::vector<std::pair<int, int>>& descriptors, char** argv,
                             char** envp, pid_t parent, int error_pipe) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (!spec.survives) prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -83,11 +86,12 @@ bool place_descriptors(std::vector<std::pair<int, int>>& descriptors) {
 }  // namespace
 
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
+    : adopted_(other.adopted_), pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
 
 ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
   if (this != &other) {
     destroy();
+    adopted_ = other.adopted_;
     pid_ = std::exchange(other.pid_, -1);
     pidfd_ = std::move(other.pidfd_);
   }
@@ -100,7 +104,7 @@ ChildProcess::~ChildProcess() {
 
 void ChildProcess::destroy() {
   if (pid_ <= 0) return;
-  kill(pid_, SIGKILL);
+  signal(SIGKILL);
   [[maybe_unused]] auto status = wait();
 }
 
@@ -133,18 +137,92 @@ Result<ChildProcess> ChildProcess::start(const ProcessSpec& spec) {
   return child;
 }
 
+Result<ChildProcess> ChildProcess::adopt(pid_t pid) {
+  ChildProcess process;
+  process.pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!process.pidfd_.valid()) return system_error("pidfd_open", ErrorCode::kNotFound);
+  process.pid_ = pid;
+  process.adopted_ = true;
+  return process;
+}
+
+// Through its own descriptor: the number may be another's by now.
 void ChildProcess::signal(int number) const {
-  if (pid_ > 0) kill(pid_, number);
+  if (pid_ > 0) syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0);
+}
+
+bool ChildProcess::ends_by(Deadline by) const {
+  for (;;) {
+    pollfd waiting{pidfd_.get(), POLLIN, 0};
+    const int ready = poll(&waiting, 1, by.remaining_ms());
+    if (ready > 0) return true;
+    if (ready == 0 || errno != EINTR) return false;
+  }
+}
+
+void ChildProcess::release() {
+  pid_ = -1;
+  pidfd_.reset();
+}
+
+namespace {
+
+// PIDFD_GET_INFO of Linux 6.13, with the exit status since 6.15; Debian 12's headers do not know it.
+struct PidfdInfo {
+  uint64_t mask;
+  uint64_t cgroup;
+  uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  int32_t exit_code;
+};
+constexpr uint64_t kPidfdInfoExit = 1u << 3;
+constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
+
+// Of a zombie: the last field of its line in /proc.
+std::optional<int> status_of_zombie(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  if (!std::getline(file, line)) return std::nullopt;
+  const size_t name_end = line.rfind(')'), last = line.rfind(' ');
+  if (name_end == std::string::npos || last == std::string::npos || line.compare(name_end, 3, ") Z") != 0) {
+    return std::nullopt;
+  }
+  return static_cast<int>(strtol(line.c_str() + last, nullptr, 10));
+}
+
+}  // namespace
+
+int ChildProcess::adopted_status() const {
+  (void)ends_by(Deadline::never());
+  // Its parent by now, init or a sub-reaper, has reaped it, or is about to.
+  for (int tries = 0; tries < 100; ++tries) {
+    if (std::optional<int> status = status_of_zombie(pid_)) return *status;
+    PidfdInfo info{};
+    info.mask = kPidfdInfoExit;
+    if (ioctl(pidfd_.get(), kPidfdGetInfo, &info) == 0 && (info.mask & kPidfdInfoExit)) return info.exit_code;
+    poll(nullptr, 0, 1);
+  }
+  return 0;
 }
 
 Result<int> ChildProcess::wait() {
   int status = 0;
+  if (adopted_) {
+    status = adopted_status();
+    release();
+    return status;
+  }
   while (waitpid(pid_, &status, 0) < 0) {
     if (errno != EINTR) return system_error("waitpid");
   }
   pid_ = -1;
   pidfd_.reset();
   return status;
+}
+
+Result<OwnedFd> take_descriptor(int pidfd, int number) {
+  OwnedFd fd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, number, 0)));
+  if (!fd.valid()) return system_error("taking a descriptor of another process");
+  return fd;
 }
 
 Result<std::string> output_of(const std::vector<std::string>& arguments, Deadline by) {

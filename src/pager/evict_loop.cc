@@ -48,6 +48,7 @@ void EvictLoop::run() {
   int64_t last_work_ns = 0;
   Evictor& evictor = keeper_.evictor();
   while (!context_.ended()) {
+    heart_.beat();
     if (keeper_.changes_due()) keeper_.see_changes();
     keeper_.step_repair();
     if (!idle()) {

@@ -56,6 +56,7 @@ FaultLoop::FaultLoop(LoopContext context, unsigned shard, const Userfaultfd& uff
 
 void FaultLoop::run() {
   for (uint64_t round = 0; !context_.ended(); ++round) {
+    heart_.beat();
     if (routes_.changes_due()) routes_.see_changes();
     const bool on_the_wire = routes_.any_under_way();
     // While an answer is awaited it comes before new faults, which are looked for less often.

@@ -46,6 +46,8 @@ FaultServer::Outcome FaultServer::try_serve(const Fault& fault) {
       return fetch(fault);
     case PageState::kFetching:
       return leave_to_fetcher(fault);
+    case PageState::kFilling:
+      return Outcome::kDefer;
     case PageState::kClean:
     case PageState::kDirty:
     case PageState::kLeaving:
@@ -65,16 +67,11 @@ FaultServer::Outcome FaultServer::fill_with_zeros(const Fault& fault) {
     return Outcome::kDefer;
   }
   InstallOutcome outcome = state_.memory.zero_page(fault.page);
-  if (outcome == InstallOutcome::kAlreadyPresent) {
-    // Something that is not the guest made a page here; the table says that it reads as zeros.
-    std::memset(state_.memory.bytes(fault.page), 0, kPageBytes);
-    outcome = state_.memory.map(fault.page, false);
-    if (outcome == InstallOutcome::kAlreadyPresent) outcome = state_.memory.wake({fault.page, 1});
-  }
   if (outcome == InstallOutcome::kFailed) return refuse(fault);
   if (outcome != InstallOutcome::kInstalled) {
     state_.table.abort_fill(fault.page);
     state_.budget.give(1);
+    if (outcome == InstallOutcome::kAlreadyPresent) drop_foreign_page(fault.page);
     return outcome == InstallOutcome::kGone ? Outcome::kDone : Outcome::kDefer;  // gone: with the thread that waits
   }
   state_.table.finish_fetch(fault.page, PageTable::Arrival::kDirty);
@@ -300,14 +297,10 @@ void FaultServer::note_bad_seal(PageNumber page) {
 void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
   const Fault fault = slot.fault;
   uint64_t done = 0;
+  if (fault.write) state_.table.mark_writable(fault.page);
   InstallOutcome outcome = state_.memory.copy({fault.page, 1}, bytes, !fault.write, true, &done);
   const int64_t installed_ns = monotonic_ns();
   FaultTrace::mark(state_.counters.last_demand.installed, installed_ns);
-  bool writable = fault.write;
-  if (outcome == InstallOutcome::kAlreadyPresent && replace_foreign_page(fault, bytes)) {
-    outcome = InstallOutcome::kInstalled;
-    writable = true;
-  }
   free_slot(index);
   if (outcome == InstallOutcome::kFailed) {
     refuse(fault);
@@ -319,12 +312,13 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
     state_.table.abort_fetch(fault.page);
     state_.remote_pages.fetch_add(1);
     state_.budget.give(1);
+    if (outcome == InstallOutcome::kAlreadyPresent) drop_foreign_page(fault.page);
     if (outcome != InstallOutcome::kGone) defer(fault, Outcome::kDefer);
     return;
   }
   // After the wake, and yet in time: an event of the woken thread is read by this same thread, later.
-  state_.table.finish_fetch(fault.page, writable ? PageTable::Arrival::kDirty : PageTable::Arrival::kClean);
-  if (!writable) state_.settle_clean(fault.page);
+  state_.table.finish_fetch(fault.page, fault.write ? PageTable::Arrival::kDirty : PageTable::Arrival::kClean);
+  if (!fault.write) state_.settle_clean(fault.page);
   finish(fault, installed_ns);
 }
 
@@ -332,7 +326,7 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
 void FaultServer::drop_discarded(uint32_t index) {
   const PageNumber page = slots_[index].fault.page;
   free_slot(index);
-  state_.table.abort_fill(page);
+  state_.table.drop_fetch(page);
   state_.mark_discards(page);
   state_.budget.give(1);
   state_.counters.discarded.add();
@@ -340,13 +334,12 @@ void FaultServer::drop_discarded(uint32_t index) {
   backend_.wake_evictor();  // it tells the donor
 }
 
-// Something that is not the guest made a page here, while the table says that the bytes are at the donor: the table is
-// the authority. The page becomes Dirty, so that nothing depends on what that something saw.
-bool FaultServer::replace_foreign_page(const Fault& fault, const std::byte* bytes) {
-  std::memcpy(state_.memory.bytes(fault.page), bytes, kPageBytes);
-  InstallOutcome outcome = state_.memory.map(fault.page, false);
-  if (outcome == InstallOutcome::kAlreadyPresent) outcome = state_.memory.wake({fault.page, 1});
-  return outcome == InstallOutcome::kInstalled;
+// Something that is not the guest made a page here, while the table says that it is Absent or Remote: the table is the
+// authority. The page is dropped rather than written over: if this process dies, then a page that is there is whole.
+void FaultServer::drop_foreign_page(PageNumber page) {
+  if (!state_.table.begin_gap(page)) return;
+  HEC_CHECK(state_.memory.punch({page, 1}).ok());
+  state_.table.release(page);
 }
 
 void FaultServer::finish(const Fault& fault, int64_t now_ns) {
@@ -401,7 +394,7 @@ FaultServer::Outcome FaultServer::refuse(const Fault& fault) {
 void FaultServer::lose(PageNumber page, std::string reason) {
   const PageState state = state_.table.get(page).state;
   if (state_.on_loss == OnLoss::kPoison && state_.table.lose(page)) {
-    if (state == PageState::kFetching) state_.budget.give(1);
+    if (state != PageState::kRemote) state_.budget.give(1);
     if (state == PageState::kRemote) state_.remote_pages.fetch_sub(1);
   }
   state_.counters.lost.add();

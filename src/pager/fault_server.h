@@ -94,7 +94,7 @@ class FaultServer {
   void count_used(PageNumber trigger);
   void fetch_ahead();
   void install(Slot& slot, uint32_t index, const std::byte* bytes);
-  bool replace_foreign_page(const Fault& fault, const std::byte* bytes);
+  void drop_foreign_page(PageNumber page);
   std::string defect_of(const Slot& slot, const wire::PageSetView& pages, const std::byte** bytes);
   std::string unpack(PageNumber page, uint32_t version, std::span<const std::byte> stored, const std::byte** bytes);
   std::string at_donor(const std::string& defect, PageNumber page);

@@ -60,6 +60,7 @@ class FaultServerTest : public testing::Test, public GuestMemory, public FaultBa
     return {};
   }
   bool is_hole(PageNumber) override { return false; }
+  PageRun next_present(PageNumber from) override { return {from, 0}; }
   std::byte* bytes(PageNumber) override { return page_; }
   bool can_map_protected() const override { return true; }
 
@@ -75,6 +76,13 @@ class FaultServerTest : public testing::Test, public GuestMemory, public FaultBa
   void make_fetching(PageNumber page) {
     ASSERT_TRUE(state_.budget.try_take(1));
     ASSERT_TRUE(state_.table.begin_fill(page));
+    state_.table.finish_fetch(page, PageTable::Arrival::kDirty);
+    const auto leave = state_.table.begin_leave(page);
+    ASSERT_TRUE(leave);
+    state_.table.release(page);
+    ASSERT_TRUE(state_.table.commit_remote(page, leave->version));
+    state_.table.release(page);
+    ASSERT_TRUE(state_.table.begin_fetch(page));
   }
 
   alignas(64) std::byte page_[kPageBytes] = {};

@@ -59,6 +59,14 @@ InstallOutcome UffdGuestMemory::poison(PageNumber page) {
   return cleared == InstallOutcome::kInstalled ? uffd_of(page).poison(at(page)) : cleared;
 }
 
+PageRun UffdGuestMemory::next_present(PageNumber from) {
+  Result<std::optional<DataRange>> data = next_data(memfd_, from.value * kPageBytes);
+  HEC_CHECK(data.ok());
+  if (!data.value()) return {from, 0};
+  const DataRange range = *data.value();
+  return {PageNumber(range.first / kPageBytes), (range.end - range.first) / kPageBytes};
+}
+
 bool UffdGuestMemory::is_hole(PageNumber page) {
   Result<bool> hole = hecaton::is_hole(memfd_, page.value * kPageBytes);
   return hole.ok() && hole.value();

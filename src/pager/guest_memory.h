@@ -32,6 +32,8 @@ class GuestMemory {
   virtual InstallOutcome poison(PageNumber page) = 0;
   // Whether the memfd has no page there.
   virtual bool is_hole(PageNumber page) = 0;
+  // The first run of pages at or after `from` that the memfd has; an empty one if there is none.
+  virtual PageRun next_present(PageNumber from) = 0;
   // The pager's own view. Reading a hole through it makes a page of zeros.
   virtual std::byte* bytes(PageNumber page) = 0;
   virtual bool can_map_protected() const = 0;
@@ -62,6 +64,7 @@ class UffdGuestMemory final : public GuestMemory {
   Result<void> punch(PageRun run) override;
   InstallOutcome poison(PageNumber page) override;
   bool is_hole(PageNumber page) override;
+  PageRun next_present(PageNumber from) override;
   std::byte* bytes(PageNumber page) override { return own_view_ + page.value * kPageBytes; }
   bool can_map_protected() const override { return can_map_protected_; }
 

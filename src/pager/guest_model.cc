@@ -79,11 +79,13 @@ void GuestModel::access(Processor& processor) {
   processor.waiting = false;
   ++accesses_;
   const uint64_t seen = word_of(page);
-  if (seen != truth_[page.value] && !(forgiven_[page.value] && seen == 0)) {
+  const bool old = old_bytes_may_return() && seen < written_to_.size() && written_to_[seen] == page;
+  if (seen != truth_[page.value] && !(forgiven_[page.value] && (seen == 0 || old))) {
     breach(fmt::format("the guest read {:#x} where it had written {:#x}", seen, truth_[page.value]), page);
   }
   if (!processor.write) return;
-  truth_[page.value] = next_value_++;
+  truth_[page.value] = written_to_.size();
+  written_to_.push_back(page);
   forgiven_[page.value] = false;
   std::memcpy(raw(page) + 8 * (page.value % 512), &truth_[page.value], 8);
 }
@@ -119,18 +121,21 @@ const GuestModel::Processor* GuestModel::waiting_processor() const {
 // ---------------------------------------------------------------- the kernel
 
 InstallOutcome GuestModel::zero_page(PageNumber page) {
+  may_die();
   preempt();
   if (must_read_first(page)) return InstallOutcome::kRetry;
   if (kernel_[page.value].present) return InstallOutcome::kAlreadyPresent;
   std::memset(raw(page), 0, kPageBytes);
   set(page, {.present = true, .mapped = true});
-  wake({page, 1});
+  wake_waiters({page, 1});
   check_budget();
+  may_die();
   return InstallOutcome::kInstalled;
 }
 
 InstallOutcome GuestModel::copy(PageRun run, const std::byte* source, bool write_protected, bool wake_too,
                                 uint64_t* done) {
+  may_die();
   preempt();
   *done = 0;
   InstallOutcome outcome = InstallOutcome::kInstalled;
@@ -140,14 +145,17 @@ InstallOutcome GuestModel::copy(PageRun run, const std::byte* source, bool write
     if (outcome != InstallOutcome::kInstalled) break;
     std::memcpy(raw(page), source + *done * kPageBytes, kPageBytes);
     set(page, {.present = true, .mapped = true, .protected_ = write_protected});
+    if (run.count > 1) may_die();
   }
-  if (wake_too && *done > 0) wake({run.first, *done});
+  if (wake_too && *done > 0) wake_waiters({run.first, *done});
   check_budget();
   preempt();
+  may_die();
   return outcome;
 }
 
 InstallOutcome GuestModel::map(PageNumber page, bool write_protected) {
+  may_die();
   preempt();
   KernelPage& kernel = kernel_[page.value];
   if (must_read_first(page)) return InstallOutcome::kRetry;
@@ -157,30 +165,43 @@ InstallOutcome GuestModel::map(PageNumber page, bool write_protected) {
   kernel.protected_ = write_protected;
   uncounted_ -= kernel.uncounted;
   kernel.uncounted = false;
-  wake({page, 1});
+  wake_waiters({page, 1});
+  may_die();
   return InstallOutcome::kInstalled;
 }
 
 InstallOutcome GuestModel::protect(PageRun run) {
+  may_die();
   preempt();
   for (PageNumber page = run.first; page < run.end(); ++page) {
     if (must_read_first(page)) return InstallOutcome::kRetry;
     kernel_[page.value].protected_ = true;
+    may_die();
   }
   preempt();
+  may_die();
   return InstallOutcome::kInstalled;
 }
 
 InstallOutcome GuestModel::unprotect(PageNumber page) {
+  may_die();
   preempt();
   if (must_read_first(page)) return InstallOutcome::kRetry;
   kernel_[page.value].protected_ = false;
-  wake({page, 1});
+  wake_waiters({page, 1});
   preempt();
+  may_die();
   return InstallOutcome::kInstalled;
 }
 
 InstallOutcome GuestModel::wake(PageRun run) {
+  may_die();
+  wake_waiters(run);
+  may_die();
+  return InstallOutcome::kInstalled;
+}
+
+void GuestModel::wake_waiters(PageRun run) {
   for (Processor& processor : processors_) {
     if (processor.page >= run.first && processor.page < run.end()) processor.waiting = false;
   }
@@ -188,10 +209,10 @@ InstallOutcome GuestModel::wake(PageRun run) {
   for (Processor& processor : processors_) {
     if (!processor.waiting && processor.page >= run.first && processor.page < run.end()) access(processor);
   }
-  return InstallOutcome::kInstalled;
 }
 
 InstallOutcome GuestModel::poison(PageNumber page) {
+  may_die();
   preempt();
   if (!may_be_poisoned(page)) breach("a page is poisoned though nothing is lost", page);
   if (must_read_first(page)) return InstallOutcome::kRetry;
@@ -200,29 +221,49 @@ InstallOutcome GuestModel::poison(PageNumber page) {
     return InstallOutcome::kAlreadyPresent;
   }
   kernel_[page.value].poisoned = true;
-  wake({page, 1});
+  wake_waiters({page, 1});
+  may_die();
   return InstallOutcome::kInstalled;
 }
 
 Result<void> GuestModel::punch(PageRun run) {
+  may_die();
   preempt();
   for (PageNumber page = run.first; page < run.end(); ++page) {
     if (kernel_[page.value].present) check_punch(page);
     set(page, {});
     std::memset(raw(page), 0, kPageBytes);
+    may_die();
   }
   preempt();
+  may_die();
   return {};
 }
 
 std::byte* GuestModel::bytes(PageNumber page) {
+  may_die();
   if (evictor_runs()) preempt();  // the guest may write to a page while others of its batch are read
   // An access through the pager's view makes a page where there is none.
   KernelPage with_page = kernel_[page.value];
   with_page.uncounted |= !with_page.present && pager().table.get(page).state == PageState::kAbsent;
   with_page.present = true;
   set(page, with_page);
+  if (writes_may_tear()) {
+    const std::vector<std::byte> before(raw(page), raw(page) + kPageBytes);
+    std::memset(raw(page), 0x5a, kPageBytes);
+    may_die();
+    std::copy(before.begin(), before.end(), raw(page));
+  } else {
+    may_die();
+  }
   return raw(page);
+}
+
+PageRun GuestModel::next_present(PageNumber from) {
+  auto present = [](const KernelPage& page) { return page.present; };
+  auto first = std::find_if(kernel_.begin() + static_cast<std::ptrdiff_t>(from.value), kernel_.end(), present);
+  auto end = std::find_if_not(first, kernel_.end(), present);
+  return {PageNumber(static_cast<uint64_t>(first - kernel_.begin())), static_cast<uint64_t>(end - first)};
 }
 
 // ---------------------------------------------------------------- the checks
@@ -236,6 +277,7 @@ void GuestModel::check_budget() {
 // Invariants 1 and 3: what is punched is named by the table as being elsewhere, and is there.
 void GuestModel::check_punch(PageNumber page) {
   PageStatus status = pager().table.get(page);
+  if (recovering()) return check_punch_of_recovery(page, status);
   if (forgiven_[page.value] || (discarding_ > 0 && status.state == PageState::kAbsent)) return;
   if (!status.busy) breach("a hole is punched while others may put the page in place", page);
   if (status.state == PageState::kAbsent) {
@@ -245,6 +287,19 @@ void GuestModel::check_punch(PageNumber page) {
   if (status.state != PageState::kRemote) return breach("a hole is punched before the table says Remote", page);
   if (std::string wrong = fault_of_copies(page, status.version, raw(page)); !wrong.empty()) {
     breach("a hole is punched while " + wrong, page);
+  }
+}
+
+// What is here may be worth nothing; what the table names instead must be right.
+void GuestModel::check_punch_of_recovery(PageNumber page, PageStatus status) {
+  if (forgiven_[page.value] || status.state == PageState::kLost) return;
+  if (status.state == PageState::kAbsent) {
+    if (truth_[page.value] != 0) breach("recovery punches a page as zeros that is not zero", page);
+    return;
+  }
+  if (status.state != PageState::kRemote) return breach("recovery punches a page that the table says is here", page);
+  if (std::string wrong = fault_of_copies(page, status.version, nullptr); !wrong.empty()) {
+    breach("recovery punches a page while " + wrong, page);
   }
 }
 

@@ -40,6 +40,7 @@ class GuestModel : public GuestMemory {
   InstallOutcome poison(PageNumber page) override;
   Result<void> punch(PageRun run) override;
   bool is_hole(PageNumber page) override { return !kernel_[page.value].present; }
+  PageRun next_present(PageNumber from) override;
   std::byte* bytes(PageNumber page) override;
   bool can_map_protected() const override { return shape_.protected_map; }
 
@@ -50,7 +51,15 @@ class GuestModel : public GuestMemory {
   // The evict thread is at work: others may run while it reads pages.
   virtual bool evictor_runs() const = 0;
   // A page that the table says is Remote is about to be punched: what is wrong with what donors have of it, in words.
+  // `bytes` null: whatever bytes they are of that version.
   virtual std::string fault_of_copies(PageNumber page, uint32_t version, const std::byte* bytes) = 0;
+  // Before and after everything that the pager does to the kernel: it may die here, which is thrown through its code.
+  virtual void may_die() {}
+  // The pager writes into a page that is not resident: half of that may be all that comes of it.
+  virtual bool writes_may_tear() const { return false; }
+  virtual bool recovering() const { return false; }
+  // A pager has died: what donors were not told to forget yet may come back in pages that were discarded.
+  virtual bool old_bytes_may_return() const { return false; }
   // A page is poisoned: whether that is as it should be.
   virtual bool may_be_poisoned(PageNumber) { return false; }
 
@@ -78,11 +87,13 @@ class GuestModel : public GuestMemory {
   // For as long as the pager serves that event.
   void discard_begins() { ++discarding_; }
   void discard_ends() { --discarding_; }
+  void no_discard_is_served() { discarding_ = 0; }
   // Null if none waits.
   const Processor* waiting_processor() const;
 
   void check_budget();
   void check_punch(PageNumber page);
+  void check_punch_of_recovery(PageNumber page, PageStatus status);
   void breach(const std::string& what, PageNumber page);
   uint64_t random(uint64_t below) { return random_() % below; }
 
@@ -102,6 +113,7 @@ class GuestModel : public GuestMemory {
   void raise(PageNumber page, Fault::Kind kind, bool write);
   uint64_t word_of(PageNumber page) const;
   void set(PageNumber page, KernelPage state);
+  void wake_waiters(PageRun run);
 
   const Shape shape_;
   std::mt19937_64 random_;
@@ -112,7 +124,7 @@ class GuestModel : public GuestMemory {
   std::vector<bool> forgiven_;            // discarded: zeros or the old bytes are both right
   int discarding_ = 0;                    // shards
   uint64_t accesses_ = 0;
-  uint64_t next_value_ = 1;
+  std::vector<PageNumber> written_to_{PageNumber(0)};  // each value
   std::string breach_;
 };
 

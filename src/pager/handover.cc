@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
@@ -119,8 +120,15 @@ Result<Handover> receive_handover(int socket, Deadline by) {
   const wire::HandoverMessage& message = received.message;
   std::vector<Userfaultfd> uffds;
   for (OwnedFd& descriptor : received.descriptors) uffds.emplace_back(std::move(descriptor));
-  return Handover{std::move(uffds), RemoteAddress{message.address}, message.bytes, message.file_offset,
-                  message.stripe,   static_cast<pid_t>(message.pid)};
+  Handover handover{std::move(uffds),
+                    RemoteAddress{message.address},
+                    message.bytes,
+                    message.file_offset,
+                    message.stripe,
+                    static_cast<pid_t>(message.pid),
+                    {}};
+  std::copy(std::begin(message.descriptors), std::end(message.descriptors), handover.descriptors.begin());
+  return handover;
 }
 
 Result<void> acknowledge(int socket, bool accepted) {

@@ -1,4 +1,4 @@
-// The pager's side of the handover: QEMU's userfaultfds arrive, with what they cover. See wire/handover.h.
+// The supervisor's side of the handover: QEMU's userfaultfds arrive, with what they cover. See wire/handover.h.
 //
 // Whoever is at the other end may send anything: every field is checked, and nothing that comes in is trusted further
 // than its checks go. One thread at a time per socket.
@@ -6,11 +6,13 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "base/stripes.h"
 #include "os/userfaultfd.h"
 
 namespace hecaton {
@@ -23,6 +25,7 @@ struct Handover {
   uint64_t offset;        // in the memory file; page-aligned
   uint64_t stripe_bytes;  // a multiple of the page size, not 0
   pid_t pid;
+  std::array<int32_t, Stripes::kMostShards> descriptors;  // the userfaultfds' numbers there
 };
 
 // Waits for the message. kClosed: the other end went away before it sent anything; kTimeout: nothing whole came by the

@@ -29,7 +29,7 @@ class HandoverSocket : public testing::Test {
   }
 
   static HandoverMessage good() {
-    return {wire::kHandoverMagic, wire::kHandoverVersion, 77, 0x7f0000001000, 64_MiB, 0, 2_MiB, 1, 0};
+    return {wire::kHandoverMagic, wire::kHandoverVersion, 77, 0x7f0000001000, 64_MiB, 0, 2_MiB, 1, 0, {}};
   }
 
   void send(const void* bytes, size_t size, std::vector<int> descriptors) {

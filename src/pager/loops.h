@@ -46,6 +46,19 @@ class Nudge {
   std::unique_ptr<std::atomic<bool>> asleep_;
 };
 
+// Shows from outside that a loop goes round.
+class Heartbeat {
+ public:
+  // By the loop's thread, each time round.
+  void beat() {
+    beats_.store(beats_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }  // a sign of life
+  uint64_t beats() const { return beats_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> beats_{0};
+};
+
 // Streams on their way from one shard's prefetcher to another's. One thread puts, one takes; no lock.
 class StreamChute {
  public:
@@ -77,6 +90,7 @@ class FaultLoop final : public FaultBackend {
                                                    PrefetchLoop& prefetch);
   void run();
   Nudge& nudge() { return nudge_; }
+  const Heartbeat& heart() const { return heart_; }
 
   // All fault loops, by their shards. Before any of them runs.
   void set_peers(std::vector<FaultLoop*> peers) { peers_ = std::move(peers); }
@@ -111,6 +125,7 @@ class FaultLoop final : public FaultBackend {
   std::vector<FaultLoop*> peers_;
   std::vector<StreamChute> streams_;  // from each shard
   std::atomic<bool> streams_came_{false};
+  Heartbeat heart_;
   VcpuNeighbour neighbour_;
   AdaptiveSpin fault_spin_, wire_spin_;  // for the next fault; for an answer
 };
@@ -120,6 +135,7 @@ class EvictLoop final {
   static Result<std::unique_ptr<EvictLoop>> create(LoopContext context);
   void run();
   Nudge& nudge() { return nudge_; }
+  const Heartbeat& heart() const { return heart_; }
   void set_fault_nudges(std::vector<Nudge*> nudges) { fault_nudges_ = std::move(nudges); }
 
   // Bytes that were copied to bring protection back. Any thread.
@@ -136,6 +152,7 @@ class EvictLoop final {
   Poller poller_;
   Nudge nudge_;
   AdaptiveSpin spin_;  // for acknowledgements
+  Heartbeat heart_;
   std::vector<Nudge*> fault_nudges_;
   std::array<epoll_event, 64> events_;
 };
@@ -145,6 +162,7 @@ class PrefetchLoop final {
   static Result<std::unique_ptr<PrefetchLoop>> create(LoopContext context);
   void run();
   Nudge& nudge() { return nudge_; }
+  const Heartbeat& heart() const { return heart_; }
   // From the fault thread of `shard`; a window that finds no place in its queue is dropped.
   void offer(unsigned shard, const PrefetchWindow& window);
 
@@ -170,6 +188,7 @@ class PrefetchLoop final {
   Poller poller_;
   Nudge nudge_;
   AdaptiveSpin spin_;
+  Heartbeat heart_;
   std::vector<Nudge*> fault_nudges_;
   Nudge* evict_nudge_ = nullptr;
   std::vector<Guarded<Queue>> queues_;  // of each shard

@@ -12,7 +12,10 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "pager/loops.h"
+#include "pager/recovery.h"
+#include "pager/state_memory.h"
 
 namespace hecaton {
 namespace {
@@ -80,22 +83,14 @@ void fill_pool_stats(const DonorPool& pool, PagerStats& stats) {
   }
 }
 
-// Where a sealed VM's key and records are; empty for others.
-struct SealMemory {
-  OwnedFd fd;
-  Mapping map;
-  std::optional<SealState> state;
-};
-
-Result<SealMemory> make_seal(uint64_t pages) {
-  SealMemory made;
-  made.fd = HEC_TRY(create_memfd("hecaton-seal", SealState::bytes_for(pages)));
-  made.map = HEC_TRY(Mapping::shared(made.fd.get(), SealState::bytes_for(pages)));
-  made.state = SealState::at(made.map.data(), pages);
-  HEC_TRY(made.state->lock());
-  made.state->make_key();
-  HEC_TRY(PageSeal::create(*made.state));  // so that no thread finds later that it cannot be had
-  return made;
+// The key is as old as the state memory.
+Result<std::optional<SealState>> seal_in(const StateMemory& kept) {
+  const std::span<std::byte> memory = kept.seal();
+  if (memory.empty()) return std::optional<SealState>();
+  const SealState seal = SealState::at(memory.data(), pages_in(kept.region_bytes()));
+  HEC_TRY(seal.lock());
+  HEC_TRY(PageSeal::create(seal));  // so that no thread finds later that it cannot be had
+  return std::optional(seal);
 }
 
 }  // namespace
@@ -103,29 +98,25 @@ Result<SealMemory> make_seal(uint64_t pages) {
 // Members in the order that makes destruction right: loops go before what they use.
 class Pager::Impl {
  public:
-  Impl(PagerConfig the_config, int the_memfd, Mapping view, OwnedFd the_table_fd, Mapping the_table_map,
-       SealMemory the_seal, std::unique_ptr<DonorPool> the_pool)
+  Impl(PagerConfig the_config, int the_memfd, Mapping view, StateMemory kept_state, std::optional<SealState> the_seal,
+       uint64_t the_epoch, std::unique_ptr<DonorPool> the_pool)
       : config(std::move(the_config)),
         stripes(Stripes::over(pages_in(config.region_bytes), config.shards)),
         memfd(the_memfd),
         own_view(std::move(view)),
-        table_fd(std::move(the_table_fd)),
-        table_map(std::move(the_table_map)),
-        seal(std::move(the_seal)),
+        kept(std::move(kept_state)),
+        seal(the_seal),
+        epoch(the_epoch),
         pool(std::move(the_pool)),
         loss(config.on_lost_memory, config.on_loss) {}
-
-  std::span<PageTable::Word> words() {
-    return {reinterpret_cast<PageTable::Word*>(table_map.data()), pages_in(config.region_bytes)};
-  }
 
   const PagerConfig config;
   const Stripes stripes;
   const int memfd;
   Mapping own_view;
-  OwnedFd table_fd;
-  Mapping table_map;
-  SealMemory seal;
+  const StateMemory kept;
+  const std::optional<SealState> seal;
+  const uint64_t epoch;
   std::unique_ptr<DonorPool> pool;
   LossLatch loss;
   std::atomic<bool> stop{false};
@@ -136,6 +127,7 @@ class Pager::Impl {
   std::unique_ptr<PrefetchLoop> prefetch;
   std::vector<std::unique_ptr<FaultLoop>> faults;  // of each shard
   std::vector<std::thread> threads;
+  std::vector<uint64_t> beats;  // of each loop, when they were last looked at
 
   void wake_all() {
     for (auto& fault : faults) fault->nudge().always();
@@ -157,11 +149,22 @@ Pager::Pager(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Pager::~Pager() {
   stop();
+  if (impl_->config.state_fd < 0) impl_->pool->close_regions();  // nobody can go on from here
 }
 
 Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std::string* problem) {
   HEC_CHECK(config.region_bytes > 0 && config.region_bytes % kPageBytes == 0);
   HEC_CHECK(config.local_bytes >= PagerConfig::kMinimumLocalBytes);
+  auto explain = [&](auto result) {
+    if (!result.ok()) *problem = result.error().describe();
+    return result;
+  };
+  OwnedFd own_state;
+  if (config.state_fd < 0) own_state = HEC_TRY(explain(StateMemory::create_file(config.region_bytes, config.seal)));
+  StateMemory kept = HEC_TRY(explain(StateMemory::open(own_state.valid() ? own_state.get() : config.state_fd)));
+  HEC_CHECK(kept.region_bytes() == config.region_bytes && config.seal == !kept.seal().empty());
+  const std::optional<SealState> seal = HEC_TRY(explain(seal_in(kept)));
+  const uint64_t epoch = kept.begin_epoch();
   PoolConfig pool_config;
   pool_config.nodes = config.nodes;
   pool_config.vm_name = config.name;
@@ -172,22 +175,15 @@ Result<std::unique_ptr<Pager>> Pager::create(PagerConfig config, int memfd, std:
   pool_config.local_disk = config.local_disk;
   pool_config.on_notice = config.on_notice;
   pool_config.shards = Stripes::over(pages_in(config.region_bytes), config.shards).shards();
+  pool_config.identity = kept.identity();
+  pool_config.placement_words = kept.placement_words();
+  pool_config.records = kept.members();
   auto pool = HEC_TRY(DonorPool::open(pool_config, problem));
-  const size_t table_bytes = pages_in(config.region_bytes) * PageTable::kBytesPerPage;
-  auto explain = [&](auto result) {
-    if (!result.ok()) *problem = result.error().describe();
-    return result;
-  };
   Mapping own_view = HEC_TRY(explain(Mapping::shared(memfd, config.region_bytes)));
   // The host's own memory limit is about what the pager needs to run, not about the guest's pages.
   munlock(own_view.data(), own_view.size());
-  OwnedFd table_fd = HEC_TRY(explain(create_memfd("hecaton-page-table", table_bytes)));
-  Mapping table_map = HEC_TRY(explain(Mapping::shared(table_fd.get(), table_bytes)));
-  SealMemory seal;
-  if (config.seal) seal = HEC_TRY(explain(make_seal(pages_in(config.region_bytes))));
-  return std::unique_ptr<Pager>(
-      new Pager(std::make_unique<Impl>(std::move(config), memfd, std::move(own_view), std::move(table_fd),
-                                       std::move(table_map), std::move(seal), std::move(pool))));
+  return std::unique_ptr<Pager>(new Pager(std::make_unique<Impl>(std::move(config), memfd, std::move(own_view),
+                                                                 std::move(kept), seal, epoch, std::move(pool))));
 }
 
 Stripes Pager::stripes() const {
@@ -200,9 +196,14 @@ Result<void> Pager::attach(std::vector<Userfaultfd> uffds, RemoteAddress base, U
   impl.uffds = std::move(uffds);
   impl.memory = std::make_unique<UffdGuestMemory>(impl.uffds, impl.stripes, base, impl.memfd, impl.own_view.data(),
                                                   features.continue_wp());
-  impl.state =
-      std::make_unique<PagerState>(impl.words(), impl.config.local_bytes / kPageBytes, *impl.memory,
-                                   impl.pool->placement(), impl.stripes, impl.config.on_lost_memory, impl.seal.state);
+  impl.state = std::make_unique<PagerState>(impl.kept.page_words(), impl.config.local_bytes / kPageBytes, *impl.memory,
+                                            impl.pool->placement(), impl.stripes, impl.config.on_lost_memory, impl.seal,
+                                            &impl.kept.counters());
+  if (impl.epoch > 1) {
+    const Recovered found = recover(*impl.state);
+    event_log().info("takeover: resident='{}' remote='{}' unsettled='{}' punched='{}'", found.resident, found.remote,
+                     found.unsettled, found.punched);
+  }
   LoopContext context{
       *impl.state, *impl.pool, impl.loss, impl.stop, compression_for(impl.config), impl.config.repair_bytes_per_second};
   impl.evict = HEC_TRY(EvictLoop::create(context));
@@ -252,6 +253,27 @@ Result<void> Pager::remove_donor(const NodeUrl& url, bool force, std::string* pr
   return impl_->pool->remove(url, force, problem);
 }
 
+void Pager::close_region() {
+  HEC_CHECK(impl_->threads.empty());
+  impl_->pool->close_regions();
+}
+
+bool Pager::goes_round() {
+  Impl& impl = *impl_;
+  if (impl.threads.empty() || impl.loss.happened()) return true;
+  std::vector<uint64_t> beats{impl.prefetch->heart().beats(), impl.evict->heart().beats()};
+  for (const auto& fault : impl.faults) beats.push_back(fault->heart().beats());
+  bool all = true;
+  for (size_t i = 0; i < impl.beats.size(); ++i) all = all && beats[i] != impl.beats[i];
+  if (all) impl.beats = std::move(beats);
+  impl.wake_all();
+  return all;
+}
+
+uint64_t Pager::predecessors() const {
+  return impl_->epoch - 1;
+}
+
 const FaultTrace& Pager::last_demand() const {
   HEC_CHECK(impl_->state);
   return impl_->state->counters.last_demand;
@@ -269,6 +291,7 @@ PagerStats Pager::stats() const {
   if (impl.config.seal) stats.table_bytes_per_page += static_cast<double>(sizeof(SealRecord));
   stats.sealed = impl.config.seal;
   stats.threads = impl.threads.size();
+  stats.pager_restarts = impl.epoch - 1;
   stats.shards = impl.stripes.shards();
   stats.connections = impl.pool->connections();
   stats.rdma_read_pages = impl.pool->direct_pages();
@@ -278,7 +301,12 @@ PagerStats Pager::stats() const {
   if (!impl.state) return stats;
   const PagerCounters& counters = impl.state->counters;
   stats.resident_bytes = impl.state->budget.resident() * kPageBytes;
-  stats.resident_peak_bytes = impl.state->budget.peak() * kPageBytes;
+  // The peak is that of all pagers of the run; each adds its own.
+  std::atomic<uint64_t>& peak = impl.state->counters.resident_peak;
+  uint64_t seen = peak.load();
+  while (impl.state->budget.peak() > seen && !peak.compare_exchange_weak(seen, impl.state->budget.peak())) {
+  }
+  stats.resident_peak_bytes = peak.load() * kPageBytes;
   int64_t remote = impl.state->remote_pages.load();
   stats.remote_bytes = remote > 0 ? static_cast<uint64_t>(remote) * kPageBytes : 0;
   stats.faults = counters.faults.value();

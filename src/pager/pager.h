@@ -21,6 +21,8 @@
 namespace hecaton {
 
 struct PagerConfig {
+  // What outlives this pager (StateMemory): that of one before, which died, is taken over. -1: nothing outlives it.
+  int state_fd = -1;
   std::string name;               // of the VM
   uint64_t region_bytes = 0;      // a multiple of the page size
   uint64_t local_bytes = 0;       // how much of it may be resident; at least kMinimumLocalBytes
@@ -63,6 +65,7 @@ struct PagerStats {
   uint64_t fault_us_p50, fault_us_p90, fault_us_p99, fault_us_max;
   double table_bytes_per_page;
   uint64_t threads, connections, shards;
+  uint64_t pager_restarts;
   struct Node {
     std::string url, state;
     uint64_t bytes;  // placed there, in whole extents
@@ -92,8 +95,15 @@ class Pager {
   Result<void> remove_donor(const NodeUrl& url, bool force, std::string* problem);
 
   PagerStats stats() const;
+  // Wakes every thread, and tells whether each has gone round since the last call, or memory is lost. True before
+  // attach(). One thread.
+  bool goes_round();
   // Of the fault that was served last; only while attached.
   const FaultTrace& last_demand() const;
+  // The region is needed no more, at any donor. After stop().
+  void close_region();
+  // How often a pager of this VM was started before this one.
+  uint64_t predecessors() const;
 
  private:
   class Impl;

@@ -35,6 +35,7 @@ struct FaultTrace {
   static void mark(std::atomic<int64_t>& stage, int64_t ns) { stage.store(ns, std::memory_order_relaxed); }
 };
 
+// All zeros is none counted: they may lie in memory that outlives the pager.
 struct PagerCounters {
   Counter faults, faults_zero, faults_remote, faults_minor, faults_protect, faults_late, faults_stalled;
   Counter taken_back, evicted, written_back, zeroed, discarded, rejected_writes, refetched;
@@ -47,8 +48,9 @@ struct PagerCounters {
   // Pages of which a donor had damaged or old bytes, and another good ones: they will be written anew. Demand reads
   // that another copy was asked for too, and those that went to another copy because their donor failed.
   Counter repaired, hedged, failed_over;
-  Counter lost;        // pages
-  Histogram fault_us;  // from reading the event to the wake
+  Counter lost;                         // pages
+  Histogram fault_us;                   // from reading the event to the wake
+  std::atomic<uint64_t> resident_peak;  // pages; of the pagers before this one
   FaultTrace last_demand;
 };
 
@@ -68,9 +70,10 @@ enum class OnLoss : uint8_t {
 
 class PagerState {
  public:
-  // `copies`: of the extents of the region.
+  // `copies`: of the extents of the region. `kept_counters`: those that outlive the pager.
   PagerState(std::span<PageTable::Word> words, uint64_t limit_pages, GuestMemory& guest_memory, PlacementTable& copies,
-             Stripes the_stripes = {}, OnLoss what_on_loss = OnLoss::kStop, std::optional<SealState> the_seal = {})
+             Stripes the_stripes = {}, OnLoss what_on_loss = OnLoss::kStop, std::optional<SealState> the_seal = {},
+             PagerCounters* kept_counters = nullptr)
       : stripes(the_stripes),
         on_loss(what_on_loss),
         seal(the_seal),
@@ -78,6 +81,8 @@ class PagerState {
         table(words),
         budget(limit_pages, words.size()),
         memory(guest_memory),
+        own_counters_(kept_counters ? nullptr : std::make_unique<PagerCounters>()),
+        counters(kept_counters ? *kept_counters : *own_counters_),
         discards_(extents_in(words.size())),
         wasted_triggers_(the_stripes.shards()) {}
 
@@ -88,7 +93,12 @@ class PagerState {
   PageTable table;
   Budget budget;
   GuestMemory& memory;
-  PagerCounters counters;
+
+ private:
+  std::unique_ptr<PagerCounters> own_counters_;
+
+ public:
+  PagerCounters& counters;
   std::atomic<int64_t> remote_pages{0};
   // A fault waits for free budget, at any shard: each raises it before its own try, and whoever frees some takes it and
   // wakes all of them. One that is woken in vain has raised it again by then.

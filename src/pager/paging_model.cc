@@ -31,16 +31,95 @@ PagingModel::PagingModel(const Options& options)
       copies_(extents_in(options.pages)),
       placement_(copies_, Protection::kNone, 1),
       seal_memory_(options.seal ? SealState::bytes_for(options.pages) / sizeof(SealRecord) + 1 : 0),
-      state_(words_, options.budget, *this, placement_, Stripes(options.shards, options.stripe_pages), OnLoss::kStop,
-             seal_in(seal_memory_, options.pages)),
-      seal_(PageSeal::of(state_.seal)),
-      evictor_(state_, *this, options.compression),
-      prefetcher_(state_, *this) {
+      seal_state_(seal_in(seal_memory_, options.pages)),
+      seal_(PageSeal::of(seal_state_)),
+      words_before_(options.pages) {
   placement_.add_donor({1, extents_in(options.pages)});
+  for (unsigned shard = 0; shard < options.shards; ++shard) shards_.push_back(Shard{{}, events_[shard], {}, {}});
+  begin_life();
+}
+
+PagingModel::Logic::Logic(PagingModel& model)
+    : state(model.words_, model.options_.budget, model, model.placement_,
+            Stripes(model.options_.shards, model.options_.stripe_pages), OnLoss::kStop, model.seal_state_,
+            &model.counters_),
+      evictor(state, model, model.options_.compression),
+      prefetcher(state, model) {}
+
+void PagingModel::begin_life() {
+  logic_ = std::make_unique<Logic>(*this);
   const Prefetcher prefetcher(
-      {.region_pages = options.pages, .window_pages = 16, .ahead_pages = options.budget / options.shards});
-  for (unsigned shard = 0; shard < options.shards; ++shard) {
-    shards_.push_back(Shard{FaultServer(state_, prefetcher, *this, shard), events_[shard], {}, {}});
+      {.region_pages = options_.pages, .window_pages = 16, .ahead_pages = options_.budget / options_.shards});
+  for (unsigned shard = 0; shard < options_.shards; ++shard) {
+    shards_[shard].server = std::make_unique<FaultServer>(state(), prefetcher, *this, shard);
+  }
+}
+
+// ---------------------------------------------------------------- death
+
+void PagingModel::may_die() {
+  if (!mortal_) return keep_words();
+  ++points_;
+  const bool due =
+      points_ == options_.die_at ||
+      (options_.die_at_random > 0 && random(1'000'000) < static_cast<uint64_t>(options_.die_at_random * 1e6));
+  if (due) {
+    mix_words();
+    throw Death();
+  }
+  keep_words();
+}
+
+void PagingModel::keep_words() {
+  for (size_t i = 0; i < words_.size(); ++i) words_before_[i] = words_[i].load();
+}
+
+// Between two points the pager changes several words, and may die between any two of them.
+void PagingModel::mix_words() {
+  for (size_t i = 0; i < words_.size(); ++i) {
+    if (random(2) == 0) words_[i].store(words_before_[i]);
+  }
+}
+
+void PagingModel::die_and_recover() {
+  ++deaths_;
+  keep_words();
+  depth_ = 0;
+  no_discard_is_served();
+  in_evictor_ = in_prefetcher_ = false;
+  for (Shard& shard : shards_) {
+    shard.demand.clear();
+    shard.streams.clear();
+    shard.running = false;
+  }
+  windows_.clear();
+  prefetch_.clear();
+  // The donor got some of what was sent; with the fence, nothing more from now on.
+  while (!write_back_.empty() && random(2) == 0) {
+    apply(write_back_.front());
+    write_back_.pop_front();
+  }
+  if (!options_.fence) late_.insert(late_.end(), write_back_.begin(), write_back_.end());
+  write_back_.clear();
+  begin_life();
+  recovering_ = true;
+  recover(state());
+  recovering_ = false;
+  check_budget();
+}
+
+// Runs a step of the pager's life, and what follows if it dies in it.
+template <typename Step>
+void PagingModel::survive(Step step) {
+  try {
+    return step();
+  } catch (const Death&) {
+  }
+  for (;;) {
+    try {
+      return die_and_recover();
+    } catch (const Death&) {
+    }
   }
 }
 
@@ -62,7 +141,7 @@ bool PagingModel::stands_for(std::span<const std::byte> stored, PageNumber page,
 std::string PagingModel::fault_of_copies(PageNumber page, uint32_t version, const std::byte* bytes) {
   auto stored = donor_.find(page.value);
   if (stored == donor_.end() || stored->second.version != version ||
-      !stands_for(stored->second.bytes, page, version, bytes)) {
+      (bytes && !stands_for(stored->second.bytes, page, version, bytes))) {
     return "the donor does not have these bytes";
   }
   return {};
@@ -85,7 +164,7 @@ void PagingModel::discard_for_guest(Shard& shard) {
   PageRun run = shard.events.removals.front();
   shard.events.removals.pop_front();
   discard_begins();
-  shard.server.discard(run);
+  shard.server->discard(run);
   discard_ends();
 }
 
@@ -94,7 +173,7 @@ void PagingModel::deliver_event(Shard& shard) {
   if (!shard.events.removals.empty()) return discard_for_guest(shard);
   if (shard.events.faults.empty()) return;
   count_overlap(shard);
-  for (; !shard.streams.empty(); shard.streams.pop_front()) shard.server.adopt(shard.streams.front());
+  for (; !shard.streams.empty(); shard.streams.pop_front()) shard.server->adopt(shard.streams.front());
   Fault fault = shard.events.faults.front();
   shard.events.faults.pop_front();
   if (old_events_.size() < kMaxOldEvents)
@@ -102,7 +181,7 @@ void PagingModel::deliver_event(Shard& shard) {
   else
     old_events_[random(kMaxOldEvents)] = fault;
   fault.since_ns = INT64_MAX;  // never patient enough to call a discarded page lost
-  shard.server.handle(fault);
+  shard.server->handle(fault);
 }
 
 // Invariant 6: an event that comes late, or twice, changes no byte.
@@ -112,13 +191,13 @@ void PagingModel::repeat_old_event() {
   fault.since_ns = INT64_MAX;
   Shard& shard = shard_of(fault.page);
   Running running(shard.running);
-  shard.server.handle(fault);
+  shard.server->handle(fault);
 }
 
 void PagingModel::evict() {
   Running running(in_evictor_);
-  evictor_.start();
-  if (random(8) == 0) evictor_.send_discards();
+  logic_->evictor.start();
+  if (random(8) == 0) logic_->evictor.send_discards();
 }
 
 // Inside a kernel call of one of the pager's threads the guest runs, and so may the other threads.
@@ -127,7 +206,7 @@ void PagingModel::preempt() {
   ++depth_;
   // Several steps of each, so that whole stories fit into one call: a fault, its answer, and the write after it.
   for (uint64_t n = random(12); n > 0; --n) {
-    switch (random(8)) {
+    switch (random(recovering_ ? 2 : 8)) {  // whoever recovers is alone with the guest
       case 0:
       case 1: {
         Processor& processor = processors_[random(processors_.size())];
@@ -156,6 +235,13 @@ void PagingModel::preempt() {
 }
 
 void PagingModel::step() {
+  survive([this] { do_step(); });
+  if (late_.empty() || random(8) != 0) return;
+  apply(late_.front());
+  late_.pop_front();
+}
+
+void PagingModel::do_step() {
   switch (random(12)) {
     case 0:
     case 1:
@@ -184,7 +270,7 @@ void PagingModel::step() {
     case 10: {
       Shard& shard = any_shard();
       Running running(shard.running);
-      shard.server.retry_deferred();
+      shard.server->retry_deferred();
       break;
     }
     case 11:
@@ -197,17 +283,25 @@ void PagingModel::step() {
 
 void PagingModel::start_prefetch() {
   Running running(in_prefetcher_);
-  if (prefetcher_.waiting()) {
-    prefetcher_.resume();
+  if (logic_->prefetcher.waiting()) {
+    logic_->prefetcher.resume();
   } else if (!windows_.empty()) {
     const PrefetchWindow window = windows_.front();
     windows_.pop_front();
     strides_prefetched_.insert(window.stride);
-    prefetcher_.start(window);
+    logic_->prefetcher.start(window);
   }
 }
 
 void PagingModel::come_to_rest() {
+  survive([this] { reach_rest(); });
+  if (deaths_ > 0) survive([this] { reach_rest(); });
+  const Processor* left = waiting_processor();
+  if (left && !lost()) breach("a processor is never woken", left->page);
+}
+
+void PagingModel::reach_rest() {
+  mortal_ = false;
   depth_ = kMaxDepth;  // no preemption
   for (int n = 0; n < 1000 && waiting_processor() && !lost(); ++n) {
     for (Shard& shard : shards_) {
@@ -216,15 +310,14 @@ void PagingModel::come_to_rest() {
     }
     deliver(prefetch_);
     deliver(write_back_);
-    if (state_.fault_stalled.load()) evict();
+    if (state().fault_stalled.load()) evict();
     for (Shard& shard : shards_) {
       Running running(shard.running);
-      shard.server.retry_deferred();
+      shard.server->retry_deferred();
     }
   }
   depth_ = 0;
-  const Processor* left = waiting_processor();
-  if (left && !lost()) breach("a processor is never woken", left->page);
+  mortal_ = true;
 }
 
 void PagingModel::settle_and_verify() {

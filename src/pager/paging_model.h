@@ -2,10 +2,15 @@
 // fails, all in one thread and driven by a seed. The real FaultServer (one for each shard), Evictor and PrefetchWorker
 // run on it; inside each kernel call of one of them, the guest and the others may run. Donors that fail, and the code
 // that deals with it, are simulated by tests/sim/paging.
+//
+// The pager can be made to die before and after each of its calls to kernel and network: its objects are gone then,
+// while the page words, the memory, the userfaultfds' unread events and the donor stay. Another one recovers and goes
+// on.
 #pragma once
 
 #include <deque>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -14,6 +19,7 @@
 #include "pager/fault_server.h"
 #include "pager/guest_model.h"
 #include "pager/prefetch_worker.h"
+#include "pager/recovery.h"
 
 namespace hecaton {
 
@@ -31,6 +37,9 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
     double damage = 0;  // share of demand replies and written pages that are damaged on the way
     unsigned shards = 1;
     uint64_t stripe_pages = 32;  // a power of two
+    uint64_t die_at = 0;         // the pager dies at this point of its life, counted from 1; 0: not
+    double die_at_random = 0;    // share of points at which it dies
+    bool fence = true;           // false: what a dead pager has sent may reach the donor late
   };
   explicit PagingModel(const Options& options);
 
@@ -51,9 +60,13 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
   // Whether a donor ever got bytes that hold what the guest wrote.
   bool donor_saw_the_guests_words() const { return donor_saw_words_; }
 
+  // Points so far at which the pager could have died, and how often it did.
+  uint64_t points() const { return points_; }
+  uint64_t deaths() const { return deaths_; }
+
   bool lost() const { return !loss_.empty(); }
   const std::string& loss() const { return loss_; }
-  PagerState& state() { return state_; }
+  PagerState& state() { return logic_->state; }
   // How often a shard served something while another was within a kernel call.
   uint64_t shards_overlapped() const { return shards_overlapped_; }
   uint64_t streams_handed() const { return streams_handed_; }
@@ -71,7 +84,9 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
   void wake_evictor() override {}
   void report_loss(LossReport report) override { loss_ = report.reason; }
   bool prepare(ExtentNumber extent) override {
-    state_.placement.place(extent);
+    may_die();
+    placement_.place(extent);
+    may_die();
     return true;
   }
   void send_write(uint64_t batch, ExtentNumber extent, std::span<const wire::PageEntry> entries,
@@ -83,6 +98,8 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
   bool send_read(uint64_t request, size_t donor, std::span<const PageNumber> pages) override;
 
  private:
+  // The pager dies: thrown through its own code, which is never to run again.
+  struct Death {};
   // Sets a flag for as long as one of the pager's threads runs.
   class Running {
    public:
@@ -98,22 +115,43 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
     std::vector<std::byte> bytes;
   };
   struct Message {
-    enum class Kind { kDemandReply, kPrefetchReply, kWriteReply } kind;
+    enum class Kind { kDemandReply, kPrefetchReply, kWriteReply, kDiscard } kind;
     uint64_t id;
     std::vector<PageNumber> pages;
     std::vector<PageNumber> rejected;
+    std::vector<std::pair<PageNumber, StoredPage>> stores;  // done when the donor gets to it
   };
 
   // What a fault thread has: its logic, what waits at its userfaultfd, and the answers on its connections.
   struct Shard {
-    FaultServer server;
+    std::unique_ptr<FaultServer> server;
     Events& events;
     std::deque<Message> demand;
     std::deque<Prefetcher::Stream> streams;  // handed to it, not adopted yet
     bool running = false;
   };
 
-  Shard& shard_of(PageNumber page) { return shards_[state_.stripes.shard_of(page)]; }
+  // What dies with the pager.
+  struct Logic {
+    explicit Logic(PagingModel& model);
+    PagerState state;
+    Evictor evictor;
+    PrefetchWorker prefetcher;
+  };
+  void begin_life();
+  void die_and_recover();
+  template <typename Step>
+  void survive(Step step);
+  void may_die() override;
+  void keep_words();
+  void mix_words();
+  void do_step();
+  void reach_rest();
+  void apply(const Message& message);
+  bool writes_may_tear() const override { return in_prefetcher_ && !in_evictor_ && mortal_; }
+  bool recovering() const override { return recovering_; }
+  bool old_bytes_may_return() const override { return deaths_ > 0; }
+  Shard& shard_of(PageNumber page) { return shards_[state().stripes.shard_of(page)]; }
   Shard& any_shard() { return shards_[random(shards_.size())]; }
   void count_overlap(const Shard& shard);
   void deliver_event(Shard& shard);
@@ -123,7 +161,7 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
   void evict();
   void start_prefetch();
   void discard_some();
-  PagerState& pager() override { return state_; }
+  PagerState& pager() override { return logic_->state; }
   void preempt() override;
   bool evictor_runs() const override { return in_evictor_; }
   std::string fault_of_copies(PageNumber page, uint32_t version, const std::byte* bytes) override;
@@ -138,17 +176,21 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
   std::vector<PlacementTable::Word> copies_;
   PlacementTable placement_;
   std::vector<SealRecord> seal_memory_;  // a SealState
-  PagerState state_;
+  std::optional<SealState> seal_state_;
   std::optional<PageSeal> seal_;  // the model's own
+  PagerCounters counters_{};
   std::deque<Shard> shards_;
-  Evictor evictor_;
-  PrefetchWorker prefetcher_;
+  std::unique_ptr<Logic> logic_;
   std::vector<Fault> old_events_;
   std::deque<PrefetchWindow> windows_;
   std::set<int64_t> strides_prefetched_;
   std::deque<Message> prefetch_, write_back_;
   std::map<uint64_t, StoredPage> donor_;
   std::map<uint64_t, StoredPage> donor_before_;  // one version back
+  std::deque<Message> late_;                     // sent by pagers that died, without a fence
+  std::vector<uint32_t> words_before_;           // as they were after the pager's last call
+  uint64_t points_ = 0, deaths_ = 0;
+  bool mortal_ = true, recovering_ = false;
   bool in_evictor_ = false, in_prefetcher_ = false;
   bool donor_saw_words_ = false;
   int depth_ = 0;

@@ -7,21 +7,27 @@
 namespace hecaton {
 
 bool PagingModel::start_read(PageNumber page, uint32_t slot, bool) {
-  shard_of(page).demand.push_back({Message::Kind::kDemandReply, slot, {page}, {}});
+  may_die();
+  shard_of(page).demand.push_back({Message::Kind::kDemandReply, slot, {page}, {}, {}});
+  may_die();
   return true;
 }
 
 bool PagingModel::send_read(uint64_t request, size_t, std::span<const PageNumber> pages) {
-  prefetch_.push_back({Message::Kind::kPrefetchReply, request, {pages.begin(), pages.end()}, {}});
+  may_die();
+  prefetch_.push_back({Message::Kind::kPrefetchReply, request, {pages.begin(), pages.end()}, {}, {}});
+  may_die();
   return true;
 }
 
 void PagingModel::send_write(uint64_t batch, ExtentNumber, std::span<const wire::PageEntry> entries,
                              std::span<const iovec> pages) {
+  may_die();
   preempt();  // the guest may write between the checksum and the sending
-  Message reply{Message::Kind::kWriteReply, batch, {}, {}};
-  take_writes(entries, pages, &reply);
-  write_back_.push_back(std::move(reply));
+  Message message{Message::Kind::kWriteReply, batch, {}, {}, {}};
+  take_writes(entries, pages, &message);
+  write_back_.push_back(std::move(message));
+  may_die();
 }
 
 void PagingModel::take_writes(std::span<const wire::PageEntry> entries, std::span<const iovec> pages, Message* reply) {
@@ -39,16 +45,30 @@ void PagingModel::take_writes(std::span<const wire::PageEntry> entries, std::spa
       reply->rejected.push_back(entry.page);
       continue;
     }
-    StoredPage& stored = donor_[entry.page.value];
-    if (stored.version != 0) donor_before_[entry.page.value] = stored;
-    stored = {entry.version, entry.checksum, {source, source + entry.stored_bytes}};
+    reply->stores.emplace_back(entry.page,
+                               StoredPage{entry.version, entry.checksum, {source, source + entry.stored_bytes}});
   }
 }
 
-void PagingModel::send_discard(ExtentNumber, std::span<const PageRun> runs) {
-  for (const PageRun& run : runs) {
-    for (PageNumber page = run.first; page < run.end(); ++page) donor_.erase(page.value);
+// The donor gets to it.
+void PagingModel::apply(const Message& message) {
+  for (const auto& [page, written] : message.stores) {
+    StoredPage& stored = donor_[page.value];
+    if (stored.version != 0) donor_before_[page.value] = stored;
+    stored = written;
   }
+  if (message.kind != Message::Kind::kDiscard) return;
+  for (PageNumber page : message.pages) donor_.erase(page.value);
+}
+
+void PagingModel::send_discard(ExtentNumber, std::span<const PageRun> runs) {
+  may_die();
+  Message message{Message::Kind::kDiscard, 0, {}, {}, {}};
+  for (const PageRun& run : runs) {
+    for (PageNumber page = run.first; page < run.end(); ++page) message.pages.push_back(page);
+  }
+  write_back_.push_back(std::move(message));
+  may_die();
 }
 
 std::vector<std::byte> PagingModel::answer(const std::vector<PageNumber>& pages) {
@@ -75,18 +95,20 @@ void PagingModel::deliver(std::deque<Message>& queue) {
   Message message = std::move(queue.front());
   queue.pop_front();
   Result<void> taken;
+  apply(message);
+  if (message.kind == Message::Kind::kDiscard) return;
   if (message.kind == Message::Kind::kWriteReply) {
     Running running(in_evictor_);
-    taken = evictor_.on_written(message.id, message.rejected);
+    taken = logic_->evictor.on_written(message.id, message.rejected);
   } else if (message.kind == Message::Kind::kPrefetchReply) {
     Running running(in_prefetcher_);
-    taken = prefetcher_.on_read_reply(message.id, wire::Status::kOk, answer(message.pages));
+    taken = logic_->prefetcher.on_read_reply(message.id, wire::Status::kOk, answer(message.pages));
   } else {
     Shard& shard = shard_of(message.pages.front());
     Running running(shard.running);
     std::vector<std::byte> body = answer(message.pages);
     if (options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000) body.back() ^= std::byte{1};
-    taken = shard.server.on_read_reply(message.id, wire::Status::kOk, body);
+    taken = shard.server->on_read_reply(message.id, wire::Status::kOk, body);
   }
   if (!taken.ok()) breach(std::string("a good answer was refused: ") + taken.error().context, PageNumber(0));
 }
@@ -99,7 +121,7 @@ void PagingModel::look_for_words(std::span<const std::byte> stored) {
 
 bool PagingModel::forget_a_remote_page() {
   for (auto stored = donor_.begin(); stored != donor_.end(); ++stored) {
-    if (state_.table.get(PageNumber(stored->first)).state != PageState::kRemote) continue;
+    if (state().table.get(PageNumber(stored->first)).state != PageState::kRemote) continue;
     donor_.erase(stored);
     return true;
   }
@@ -108,7 +130,7 @@ bool PagingModel::forget_a_remote_page() {
 
 bool PagingModel::roll_back_a_remote_page() {
   for (auto& [page, before] : donor_before_) {
-    if (state_.table.get(PageNumber(page)).state != PageState::kRemote || !donor_.contains(page)) continue;
+    if (state().table.get(PageNumber(page)).state != PageState::kRemote || !donor_.contains(page)) continue;
     donor_[page] = before;
     return true;
   }
@@ -136,7 +158,7 @@ uint64_t PagingModel::lie_about_remote_pages(Lie lie) {
   uint64_t lies = 0;
   for (auto& [number, stored] : donor_) {
     const PageNumber page(number);
-    const PageStatus status = state_.table.get(page);
+    const PageStatus status = state().table.get(page);
     if (status.state != PageState::kRemote || number % 32 < 16) continue;
     std::optional<std::vector<std::byte>> bytes = lie_for(number, lie);
     if (!bytes) continue;

@@ -116,6 +116,88 @@ TEST(PagingModel, PrefetchesScansOfEveryKind) {
   for (int64_t stride : {1, -1, 2, -3, 16}) EXPECT_TRUE(strides.contains(stride)) << stride;
 }
 
+// The points that a short life of a pager has to die at; the next seed whose life has evictions, too, is taken.
+constexpr int kShortLife = 700;
+uint64_t choose_life(PagingModel::Options& options) {
+  for (int tries = 0; tries < 50; ++tries, ++options.seed) {
+    PagingModel model(options);
+    run_steps(model, kShortLife);
+    EXPECT_EQ(model.breach(), "");
+    if (model.state().counters.evicted.value() > 0) return model.points();
+  }
+  ADD_FAILURE() << "no life with an eviction in it";
+  return 0;
+}
+
+// Invariants 1 to 4 at every single point: the same life again and again, and each time death comes one call later.
+void die_everywhere(PagingModel::Options options) {
+  options.seed = first_seed();
+  const uint64_t points = choose_life(options);
+  ASSERT_GT(points, 300u);
+  for (options.die_at = 1; options.die_at <= points; ++options.die_at) {
+    PagingModel model(options);
+    run_steps(model, kShortLife);
+    model.settle_and_verify();
+    ASSERT_EQ(model.breach(), "") << "death at point " << options.die_at << " of " << points;
+    ASSERT_FALSE(model.lost()) << model.loss() << ", death at point " << options.die_at;
+    ASSERT_EQ(model.deaths(), 1u);
+  }
+}
+
+TEST(PagingModel, NothingIsLostWhereverThePagerDies) {
+  die_everywhere({.pages = 90, .budget = 64, .processors = 6});
+}
+
+TEST(PagingModel, NothingIsLostWhereverThePagerDiesOnAnOldKernel) {
+  die_everywhere({.pages = 90, .budget = 64, .processors = 6, .protected_map = false});
+}
+
+TEST(PagingModel, NothingIsLostWhereverAPagerOfSeveralShardsDies) {
+  die_everywhere(
+      {.pages = 90, .budget = 64, .processors = 6, .compression = Compression::kOn, .shards = 2, .stripe_pages = 8});
+}
+
+// Many deaths, some of them of a pager that has not recovered yet.
+void die_often(PagingModel::Options options, int seeds) {
+  uint64_t deaths = 0;
+  for (int i = 0; i < seeds; ++i) {
+    options.seed = first_seed() + static_cast<uint64_t>(i);
+    PagingModel model(options);
+    run_steps(model, 20'000);
+    model.settle_and_verify();
+    ASSERT_EQ(model.breach(), "");
+    ASSERT_FALSE(model.lost()) << model.loss();
+    deaths += model.deaths();
+  }
+  EXPECT_GT(deaths, 100u);
+}
+
+TEST(PagingModel, NothingIsLostThoughPagersDieAgainAndAgain) {
+  die_often({.die_at_random = 0.003}, 15);
+  die_often({.pages = 90, .budget = 64, .processors = 6, .die_at_random = 0.003}, 20);
+  die_often({.pages = 300,
+             .budget = Budget::kMinimumPages,
+             .processors = 8,
+             .shards = 3,
+             .stripe_pages = 8,
+             .die_at_random = 0.01},
+            10);
+}
+
+// What the fence is for: without it, what a dead pager has sent changes the donor under the new one.
+TEST(PagingModel, WithoutAFenceLateWritesDoHarm) {
+  bool harm = false;
+  for (int i = 0; i < 100 && !harm; ++i) {
+    PagingModel::Options options{.pages = 90, .budget = 64, .processors = 6, .die_at_random = 0.003, .fence = false};
+    options.seed = first_seed() + static_cast<uint64_t>(i);
+    PagingModel model(options);
+    run_steps(model, 20'000);
+    model.settle_and_verify();
+    harm = model.lost() || !model.breach().empty();
+  }
+  EXPECT_TRUE(harm);
+}
+
 TEST(PagingModel, DamageOnTheWayIsSentOrFetchedAgain) {
   for (bool seal : {false, true}) {
     PagingModel::Options options{.seal = seal, .damage = 0.02};

@@ -68,6 +68,7 @@ bool PrefetchLoop::queues_empty() const {
 
 void PrefetchLoop::run() {
   while (!context_.ended()) {
+    heart_.beat();
     if (routes_.changes_due()) routes_.see_changes();
     const bool worked = read_replies(0);
     if (start_windows() || worked) {

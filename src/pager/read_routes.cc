@@ -18,7 +18,11 @@ ReadRoutes::ReadRoutes(LoopContext context, unsigned shard, FaultServer& server,
 
 bool ReadRoutes::start_read(PageNumber page, uint32_t slot, bool again) {
   reading_[slot] = page;
-  if (send_read(slot, again ? std::optional(router_.last_donor(slot)) : std::nullopt)) return true;
+  if (again && router_.await_other(slot)) return true;
+  if (send_read(slot, again ? std::optional(router_.last_donor(slot)) : std::nullopt)) {
+    if (again) router_.hedge_no_more(slot);
+    return true;
+  }
   parked_.push_back(slot);
   hopeless_parked_ = hopeless_parked_ || nobody_left(slot);  // no change would come to tell it
   return false;

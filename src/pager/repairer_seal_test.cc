@@ -25,6 +25,7 @@ class NoMemory : public GuestMemory {
   InstallOutcome wake(PageRun) override { return InstallOutcome::kFailed; }
   Result<void> punch(PageRun) override { return {}; }
   bool is_hole(PageNumber) override { return false; }
+  PageRun next_present(PageNumber from) override { return {from, 0}; }
   std::byte* bytes(PageNumber) override { return nullptr; }
   bool can_map_protected() const override { return true; }
 };

@@ -23,6 +23,7 @@ class NoMemory final : public GuestMemory {
   Result<void> punch(PageRun) override { return {}; }
   InstallOutcome poison(PageNumber) override { return InstallOutcome::kGone; }
   bool is_hole(PageNumber) override { return true; }
+  PageRun next_present(PageNumber from) override { return {from, 0}; }
   std::byte* bytes(PageNumber) override { return nullptr; }
   bool can_map_protected() const override { return true; }
 };

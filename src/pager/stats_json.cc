@@ -57,6 +57,7 @@ std::string stats_json(const PagerStats& stats, const std::string& mode, const s
   json["threads"] = stats.threads;
   json["shards"] = stats.shards;
   json["connections"] = stats.connections;
+  json["pager_restarts"] = stats.pager_restarts;
   json["version"] = kVersion;
   return json.dump();
 }

@@ -35,15 +35,21 @@ bool take_number(const char*& at, uint64_t& number) {
 }
 
 bool parse(const char* text, Config& out) {
-  uint64_t socket, device, inode, shards, stripe;
+  uint64_t socket, device, inode, shards, stripe, first_kept, kept;
   bool good = skip_word(text, "socket=") && take_number(text, socket) && skip_word(text, " inode=") &&
               take_number(text, device) && skip_word(text, ":") && take_number(text, inode) &&
               skip_word(text, " shards=") && take_number(text, shards) && skip_word(text, " stripe=") &&
-              take_number(text, stripe) && *text == '\0';
+              take_number(text, stripe) && skip_word(text, " keep=") && take_number(text, first_kept) &&
+              skip_word(text, ":") && take_number(text, kept) && *text == '\0';
   if (!good || socket > INT32_MAX || shards == 0 || shards > wire::kHandoverMostShards) return false;
-  if (stripe == 0 || stripe % kPage != 0) return false;
-  out = Config{static_cast<int>(socket), static_cast<dev_t>(device), static_cast<ino_t>(inode),
-               static_cast<unsigned>(shards), stripe};
+  if (stripe == 0 || stripe % kPage != 0 || first_kept > INT32_MAX || kept > 64) return false;
+  out = Config{static_cast<int>(socket),
+               static_cast<dev_t>(device),
+               static_cast<ino_t>(inode),
+               static_cast<unsigned>(shards),
+               stripe,
+               static_cast<int>(first_kept),
+               static_cast<int>(kept)};
   return true;
 }
 
@@ -52,7 +58,7 @@ Stage read_configuration() {
   if (!text) return Stage::kOff;
   // Passing through would run the guest unpaged.
   if (!parse(text, configured))
-    die("HECATON_PRELOAD is not \"socket=FD inode=DEV:INO shards=N stripe=BYTES\" but ", text);
+    die("HECATON_PRELOAD is not \"socket=FD inode=DEV:INO shards=N stripe=BYTES keep=FD:N\" but ", text);
   return Stage::kOn;
 }
 

@@ -5,13 +5,12 @@
 //   preload_memory.cc    mmap, mremap, madvise: the RAM is mapped once, and paged from that moment on
 //   preload_handover.cc  userfaultfds, and the exchange with the pager
 //   preload_files.cc     open, fcntl: no O_DIRECT, no device that pins guest memory
-//   preload_privileges.cc  setuid, setgid: QEMU still ends when hecaton dies
 //   preload_sockets.cc   sendmsg, recvmsg: the RAM is not shared with another process
 //   preload_line.h       messages, without malloc
 //
-// Configured by HECATON_PRELOAD="socket=FD inode=DEV:INO shards=N stripe=BYTES"; without it every hook passes through.
-// It is loaded into programs that we do not know: C ABI, no C++ runtime, no exceptions, no malloc in the hooks. Hooks
-// may be called from any thread, and by other libraries' constructors before ours. They call on through
+// Configured by HECATON_PRELOAD="socket=FD inode=DEV:INO shards=N stripe=BYTES keep=FD:N"; without it every hook passes
+// through. It is loaded into programs that we do not know: C ABI, no C++ runtime, no exceptions, no malloc in the
+// hooks. Hooks may be called from any thread, and by other libraries' constructors before ours. They call on through
 // dlsym(RTLD_NEXT), which neither allocates nor comes back here when it succeeds.
 #pragma once
 
@@ -29,11 +28,12 @@ namespace hecaton::preload {
 inline constexpr size_t kPage = 4096;
 
 struct Config {
-  int socket = -1;   // to the pager; inherited
+  int socket = -1;   // to the supervisor; inherited
   dev_t device = 0;  // of the memory file that is the guest's RAM
   ino_t inode = 0;
-  unsigned shards = 1;  // userfaultfds, at most wire::kHandoverMostShards
-  size_t stripe = 0;    // bytes of a stripe; whole pages
+  unsigned shards = 1;           // userfaultfds, at most wire::kHandoverMostShards
+  size_t stripe = 0;             // bytes of a stripe; whole pages
+  int first_kept = 0, kept = 0;  // inherited descriptors that QEMU is to keep for us, and nobody after it
 };
 
 // The configuration; nullptr: there is none, pass through.

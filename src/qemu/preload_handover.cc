@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -104,7 +105,9 @@ bool send_to_pager(const Config& config, const Uffds& uffds, void* address, size
                                 static_cast<uint64_t>(offset),
                                 config.stripe,
                                 uffds.count,
-                                0};
+                                0,
+                                {}};
+  for (unsigned shard = 0; shard < uffds.count; ++shard) message.descriptors[shard] = uffds.fds[shard];
   iovec part{&message, sizeof message};
   const size_t fds_bytes = uffds.count * sizeof uffds.fds[0];
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof uffds.fds)] = {};
@@ -154,8 +157,9 @@ bool accepted_by_pager(int socket) {
 }
 
 // Not before: what is given as QEMU may be a script that starts QEMU in the end.
-void keep_from_children(int socket) {
-  fcntl(socket, F_SETFD, FD_CLOEXEC);
+void keep_from_children(const Config& config) {
+  fcntl(config.socket, F_SETFD, FD_CLOEXEC);
+  for (int fd = config.first_kept; fd < config.first_kept + config.kept; ++fd) fcntl(fd, F_SETFD, FD_CLOEXEC);
   unsetenv("LD_PRELOAD");
   unsetenv("HECATON_PRELOAD");
 }
@@ -173,7 +177,10 @@ bool hand_over(const Config& config, void* address, size_t bytes, off_t offset) 
   // The userfaultfds stay open here for ever: with the last descriptor of one closed, what is elsewhere of its stripes
   // reads as zeros. A guest whose pager has died waits instead. The socket stays open as well: its end tells the pager
   // that QEMU is gone.
-  keep_from_children(config.socket);
+  keep_from_children(config);
+  // If pager and supervisor both die, a new supervisor takes the descriptors from this process. Where Yama asks for
+  // consent (kernel.yama.ptrace_scope 1), this is it; the kernel still wants the same user.
+  prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
   return true;
 }
 

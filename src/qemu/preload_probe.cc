@@ -2,7 +2,6 @@
 // preloads libhecaton-qemu.so into it. Descriptor 4 is the memory file.
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -79,13 +78,6 @@ void share(const char* what, int fd) {
   close(ends[1]);
 }
 
-void become(uid_t user) {
-  const bool done = setgid(user) == 0 && setuid(user) == 0;
-  int number = 0;
-  prctl(PR_GET_PDEATHSIG, &number);
-  printf("become %s, at the parent's death %d\n", done ? "ok" : strerrorname_np(errno), number);
-}
-
 void run(const std::string& verb, const char* value) {
   if (verb == "map") map("map", MAP_SHARED);
   if (verb == "map-again") map("map-again", MAP_SHARED | MAP_NORESERVE);
@@ -100,7 +92,6 @@ void run(const std::string& verb, const char* value) {
   if (verb == "openat") try_open(value, "openat", openat64(AT_FDCWD, value, O_RDONLY | O_DIRECT));
   if (verb == "create") create(value);
   if (verb == "direct") printf("direct %d\n", (fcntl(atoi(value), F_GETFL) & O_DIRECT) != 0);
-  if (verb == "become") become(static_cast<uid_t>(atoi(value)));
   if (verb == "share") share("share", atoi(value));
   if (verb == "environment")
     printf("environment%s%s\n", getenv("LD_PRELOAD") ? " LD_PRELOAD" : "",

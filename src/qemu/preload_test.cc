@@ -83,7 +83,7 @@ class Preload : public testing::Test {
     struct stat file;
     fstat(ram_.get(), &file);
     return "socket=5 inode=" + std::to_string(file.st_dev) + ":" + std::to_string(file.st_ino) +
-           " shards=" + std::to_string(shards) + " stripe=" + std::to_string(kStripePages * kPageBytes);
+           " shards=" + std::to_string(shards) + " stripe=" + std::to_string(kStripePages * kPageBytes) + " keep=0:0";
   }
 
   void start(std::vector<std::string> deeds, std::string configured, int extra_fd = -1) {
@@ -150,14 +150,6 @@ class Preload : public testing::Test {
   ChildProcess program_;
   std::vector<std::pair<size_t, uint64_t>> served_;  // shard and page
 };
-
-// As with QEMU's -runas. ChildProcess has set the signal.
-TEST_F(Preload, KeepsTheSignalOfTheParentsDeathWhenTheProgramBecomesAnotherUser) {
-  if (geteuid() != 0) GTEST_SKIP() << "only root becomes another user";
-  start({"become=65534"});
-  finish();
-  EXPECT_EQ("become ok, at the parent's death " + std::to_string(SIGKILL) + "\n", said());
-}
 
 TEST_F(Preload, HandsTheRamOverAndItsFaultsAreServed) {
   start({"map", "read=0", "read=8192", "write=4096", "read=4097", "environment", "cloexec=5"});
@@ -329,10 +321,12 @@ TEST_F(Preload, PassesEverythingThroughWithoutConfiguration) {
 
 TEST_F(Preload, EndsTheProgramOnAConfigurationThatItCannotRead) {
   for (std::string bad :
-       {"socket=5", "socket=5 inode=1", "socket=5 inode=1:2", "socket=x inode=1:2 shards=1 stripe=4096",
-        "socket=5 inode=1:2 shards=1 stripe=4096 more", "socket=5 inode=99999999999999999999999:2 shards=1 stripe=4096",
-        "socket=5 inode=1:2 shards=0 stripe=4096", "socket=5 inode=1:2 shards=17 stripe=4096",
-        "socket=5 inode=1:2 shards=2 stripe=0", "socket=5 inode=1:2 shards=2 stripe=4097", "nonsense"}) {
+       {"socket=5", "socket=5 inode=1", "socket=5 inode=1:2", "socket=x inode=1:2 shards=1 stripe=4096 keep=0:0",
+        "socket=5 inode=1:2 shards=1 stripe=4096 keep=0:0 more",
+        "socket=5 inode=99999999999999999999999:2 shards=1 stripe=4096 keep=0:0",
+        "socket=5 inode=1:2 shards=0 stripe=4096 keep=0:0", "socket=5 inode=1:2 shards=17 stripe=4096 keep=0:0",
+        "socket=5 inode=1:2 shards=2 stripe=0 keep=0:0", "socket=5 inode=1:2 shards=2 stripe=4097 keep=0:0",
+        "nonsense"}) {
     start({"map"}, bad);
     int status = program_.wait().value();
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 3) << bad;

@@ -36,6 +36,12 @@ class Budget {
     HEC_CHECK(before >= pages);
   }
 
+  // What is resident already when this object begins: after a takeover.
+  void begin_with(uint64_t pages) {
+    resident_.store(pages);
+    peak_.store(pages);
+  }
+
   bool eviction_due() const { return resident_.load() > limit_ - reserve_; }
   bool eviction_done() const { return resident_.load() <= limit_ - reserve_ - reserve_ / 2; }
 

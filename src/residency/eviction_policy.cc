@@ -120,7 +120,8 @@ void EvictionPolicy::look_at_pages() {
   ++extent.round;
   for (uint64_t i = 0; i < end_; ++i) {
     const PageStatus status = table_.look(first + i, extent.ghosts);
-    if (status.busy || status.state == PageState::kFetching || status.state == PageState::kLeaving) {
+    if (status.busy || status.state == PageState::kFetching || status.state == PageState::kFilling ||
+        status.state == PageState::kLeaving) {
       gains_[i] = kBlockedGainUs;
     } else if (!status.resident()) {
       gains_[i] = kGapGainUs;

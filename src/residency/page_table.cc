@@ -9,6 +9,7 @@ constexpr uint32_t kStateMask = 0x7;
 constexpr uint32_t kBusy = 1u << 3;
 constexpr uint32_t kHeld = 1u << 4;
 constexpr uint32_t kTrigger = 1u << 5;
+constexpr uint32_t kWritable = kTrigger;  // of a Fetching page
 constexpr uint32_t kReferenced = 1u << 6;
 constexpr uint32_t kPrefetched = 1u << 7;
 constexpr uint32_t kGhost = 1u << 8;
@@ -39,6 +40,9 @@ constexpr uint32_t risen(uint32_t level) {
 constexpr uint32_t fallen(uint32_t level) {
   return level > 0 ? level - 1 : 0;
 }
+constexpr bool being_put_in_place(PageState state) {
+  return state == PageState::kFetching || state == PageState::kFilling;
+}
 constexpr PageStatus status_of(uint32_t word) {
   return {.state = state_of(word),
           .busy = busy(word),
@@ -55,6 +59,25 @@ constexpr uint32_t with_state(uint32_t word, PageState state) {
 }
 constexpr uint32_t with_version(uint32_t word, uint32_t version) {
   return (word & ((1u << kVersionShift) - 1)) | version << kVersionShift;
+}
+// What a page is after the death of its pager.
+constexpr PageState recovered(PageState state, bool present, bool writable) {
+  switch (state) {
+    case PageState::kFilling:  // zeros, or what the guest has written since
+      return present ? PageState::kDirty : PageState::kAbsent;
+    case PageState::kFetching:  // not writable: perhaps half of it is here, and all of it is at the donor
+      return present && writable ? PageState::kDirty : PageState::kRemote;
+    case PageState::kLeaving:  // whatever was sent: these bytes are the newest
+      return present ? PageState::kDirty : PageState::kAbsent;
+    case PageState::kClean:
+    case PageState::kDirty:  // a hole: the guest's process discarded it, and its event was not acted on
+      return present ? state : PageState::kAbsent;
+    case PageState::kAbsent:
+    case PageState::kRemote:
+    case PageState::kLost:
+      return state;
+  }
+  return state;
 }
 // Zero means "never sent", so the count skips it when it comes round.
 constexpr uint32_t next_version(uint32_t version) {
@@ -78,6 +101,8 @@ const char* name_of(PageState state) {
       return "dirty";
     case PageState::kLeaving:
       return "leaving";
+    case PageState::kFilling:
+      return "filling";
     case PageState::kLost:
       return "lost";
   }
@@ -106,7 +131,7 @@ PageStatus PageTable::get(PageNumber page) const {
 bool PageTable::begin_fill(PageNumber page) {
   return change(page, [](uint32_t word) -> std::optional<uint32_t> {
     if (busy(word) || state_of(word) != PageState::kAbsent) return std::nullopt;
-    return with_state(word, PageState::kFetching);
+    return with_state(word, PageState::kFilling);
   });
 }
 
@@ -117,9 +142,18 @@ bool PageTable::begin_fetch(PageNumber page) {
   });
 }
 
+void PageTable::mark_writable(PageNumber page) {
+  bool done = change(page, [](uint32_t word) -> std::optional<uint32_t> {
+    if (state_of(word) != PageState::kFetching) return std::nullopt;
+    return word | kWritable;
+  });
+  HEC_CHECK(done);
+}
+
 void PageTable::finish_fetch(PageNumber page, Arrival arrival) {
   bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
-    if (state_of(word) != PageState::kFetching) return std::nullopt;
+    if (!being_put_in_place(state_of(word))) return std::nullopt;
+    word &= ~kWritable;
     switch (arrival) {
       case Arrival::kClean:
         return with_state(word, PageState::kClean);
@@ -138,16 +172,19 @@ void PageTable::finish_fetch(PageNumber page, Arrival arrival) {
 }
 
 void PageTable::abort_fetch(PageNumber page) {
-  settle_fetching(page, PageState::kRemote);
+  settle(page, PageState::kFetching, PageState::kRemote);
 }
 void PageTable::abort_fill(PageNumber page) {
-  settle_fetching(page, PageState::kAbsent);
+  settle(page, PageState::kFilling, PageState::kAbsent);
+}
+void PageTable::drop_fetch(PageNumber page) {
+  settle(page, PageState::kFetching, PageState::kAbsent);
 }
 
-void PageTable::settle_fetching(PageNumber page, PageState state) {
+void PageTable::settle(PageNumber page, PageState from, PageState to) {
   bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
-    if (state_of(word) != PageState::kFetching) return std::nullopt;
-    return with_state(word, state);
+    if (state_of(word) != from) return std::nullopt;
+    return with_state(word, to) & ~kWritable;
   });
   HEC_CHECK(done);
 }
@@ -185,7 +222,7 @@ std::optional<PageState> PageTable::begin_discard(PageNumber page) {
   PageState before = PageState::kAbsent;
   bool done = change(page, [&](uint32_t word) -> std::optional<uint32_t> {
     before = state_of(word);
-    if (busy(word) || before == PageState::kFetching) return std::nullopt;
+    if (busy(word) || being_put_in_place(before)) return std::nullopt;
     word = with_level(word, 0);
     return (with_state(word, PageState::kAbsent) & ~(kTrigger | kPrefetched | kReferenced | kGhost)) | kBusy;
   });
@@ -225,8 +262,8 @@ bool PageTable::keep_here(PageNumber page) {
 
 bool PageTable::lose(PageNumber page) {
   return change(page, [](uint32_t word) -> std::optional<uint32_t> {
-    if (state_of(word) != PageState::kRemote && state_of(word) != PageState::kFetching) return std::nullopt;
-    return with_state(word, PageState::kLost);
+    if (state_of(word) != PageState::kRemote && !being_put_in_place(state_of(word))) return std::nullopt;
+    return with_state(word, PageState::kLost) & ~kWritable;
   });
 }
 
@@ -299,7 +336,7 @@ PageStatus PageTable::look(PageNumber page, bool recent) {
     if (is_resident(state_of(word))) {
       if (word & kGhost) next = with_level(word, recent ? risen(level) : fallen(level));
       next &= ~(kGhost | kReferenced);
-    } else if (state_of(word) != PageState::kFetching) {
+    } else if (!being_put_in_place(state_of(word))) {
       if (!(word & kGhost)) next = with_level(word, fallen(level));
       next &= ~kGhost;
     }
@@ -314,6 +351,18 @@ bool PageTable::take_discarded(PageNumber page) {
     if (busy(word) || state_of(word) != PageState::kAbsent || (word & kHeld) == 0) return std::nullopt;
     return word & ~kHeld;
   });
+}
+
+bool PageTable::recover(PageNumber page, bool present) {
+  PageState settled = PageState::kAbsent;
+  change(page, [&](uint32_t word) -> std::optional<uint32_t> {
+    settled = recovered(state_of(word), present, (word & kWritable) != 0);
+    // Nobody remembers the windows that were being fetched ahead.
+    const uint32_t next = with_state(word, settled) & ~(kBusy | kTrigger | kPrefetched);
+    return next == word ? std::nullopt : std::optional(next);
+  });
+  if (is_resident(settled)) note_arrival(page);
+  return present && !is_resident(settled);
 }
 
 }  // namespace hecaton

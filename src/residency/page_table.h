@@ -1,12 +1,12 @@
 // The page table of a region: for each page where its newest bytes are. The table is the authority: what a page fault
 // means is decided by the state here, never by the kind of fault event.
 //
-//            begin_fill            finish_fetch (write)          begin_leave
-//   Absent ─────────────▶ Fetching ─────────────────▶ Dirty ◀──────┐    │
-//     ▲                     ▲    │                     ▲           │    ▼
-//     │ commit_absent       │    │ finish_fetch (read) │ begin_dirty  Leaving
-//     │ begin_discard       │    └──────▶ Clean ───────┘           │    │
-//     │                     │ begin_fetch    └──── begin_leave ────┼───▶│
+//            begin_fill            finish_fetch                  begin_leave
+//   Absent ─────────────▶ Filling ──────────────────▶ Dirty ◀──────┐    │
+//     ▲                                              ▲ ▲           │    ▼
+//     │ commit_absent       ┌── finish_fetch (write) ┘ │ begin_dirty  Leaving
+//     │ begin_discard    Fetching ── (read) ─▶ Clean ──┘           │    │
+//     │                     ▲ begin_fetch       └── begin_leave ───┼───▶│
 //     └───── any            └─────────────────── Remote ◀── commit_remote
 //
 // One 32-bit word a page: state, flags and the version of the bytes. `busy` is a short lock: its owner is between the
@@ -15,7 +15,7 @@
 //
 // Pure: no descriptor, no thread, no clock. Every transition is one atomic compare-and-swap, so any thread may try any;
 // of two that race, one returns false. The words live in memory that the caller provides (a memfd's mapping), so that
-// they outlive the pager.
+// they outlive the pager: recover() makes a settled page of whatever a pager that died has left.
 #pragma once
 
 #include <atomic>
@@ -35,6 +35,7 @@ enum class PageState : uint8_t {
   kClean = 3,     // resident, write-protected, donors hold the same bytes
   kDirty = 4,     // resident; donors hold older bytes or none
   kLeaving = 5,   // resident, write-protected, being written back
+  kFilling = 6,   // zeros are being put in place; whoever made it Filling finishes it
   kLost = 7,      // its newest bytes are nowhere any more: whoever touches it gets a memory error
 };
 const char* name_of(PageState state);
@@ -46,7 +47,8 @@ struct PageStatus {
   PageState state = PageState::kAbsent;
   bool busy = false;
   bool held = false;        // a donor has some version of it, so a discard must be told to the donor
-  bool trigger = false;     // prefetched and left unmapped: its first touch shows that its window was used
+  bool trigger = false;     // prefetched and left unmapped: its first touch shows that its window was used.
+                            // Of a Fetching page: it is being put in place writable
   bool referenced = false;  // seen in use (a write to a clean page, a trigger) since the eviction policy last looked
   bool prefetched = false;  // fetched ahead, and nothing shows yet that its window was used
   bool ghost = false;       // left since the eviction policy last looked; resident again: came back by demand
@@ -70,12 +72,16 @@ class PageTable {
   PageStatus get(PageNumber page) const;
 
   // --- bringing a page in; the one who began it finishes it
-  bool begin_fill(PageNumber page);   // Absent → Fetching
+  bool begin_fill(PageNumber page);   // Absent → Filling
   bool begin_fetch(PageNumber page);  // Remote → Fetching
   enum class Arrival : uint8_t { kClean, kPrefetched, kPrefetchedTrigger, kDirty };
-  void finish_fetch(PageNumber page, Arrival arrival);  // Fetching → Clean or Dirty
+  // Before a kernel call that lets the guest write to the Fetching page: from here on the bytes in the memfd, if there
+  // are any, may be newer than the donor's.
+  void mark_writable(PageNumber page);
+  void finish_fetch(PageNumber page, Arrival arrival);  // Fetching → Clean or Dirty; Filling → Dirty
   void abort_fetch(PageNumber page);                    // Fetching → Remote: the fetch did not happen
-  void abort_fill(PageNumber page);                     // Fetching → Absent: the fill did not happen
+  void abort_fill(PageNumber page);                     // Filling → Absent: the fill did not happen
+  void drop_fetch(PageNumber page);                     // Fetching → Absent: it was discarded meanwhile
 
   // --- the guest's accesses to resident pages; each leaves the page busy until release()
   bool begin_dirty(PageNumber page);  // Clean, Dirty, Leaving → Dirty + busy
@@ -88,7 +94,7 @@ class PageTable {
 
   // --- when donors are lost
   bool keep_here(PageNumber page);  // Clean → Dirty: no donor holds its bytes any more
-  bool lose(PageNumber page);       // Remote, Fetching → Lost
+  bool lose(PageNumber page);       // Remote, Fetching, Filling → Lost
 
   // True once for a page that was prefetched and is still resident: for counting those whose window was used.
   bool take_prefetched(PageNumber page);
@@ -126,10 +132,15 @@ class PageTable {
   // Absent and still held → no longer held: the caller tells the donor.
   bool take_discarded(PageNumber page);
 
+  // --- after the death of the pager that used these words, before anybody else uses them
+  // Settles a page. `present`: the memfd has it. True: it must be punched, for the table says that it is elsewhere.
+  // Again after a death in between: the same. ADR 11 goes through all that can have happened.
+  bool recover(PageNumber page, bool present);
+
  private:
   template <typename Change>
   bool change(PageNumber page, Change next);
-  void settle_fetching(PageNumber page, PageState state);
+  void settle(PageNumber page, PageState from, PageState to);
   void note_arrival(PageNumber page);
 
   // A stack of extents, linked by number + 2: pushed by any thread, taken as a whole by one.

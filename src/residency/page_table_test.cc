@@ -320,5 +320,71 @@ TEST_F(PageTableTest, AWriteDuringTheWriteBackKeepsThePageDirty) {
   EXPECT_EQ(table.get(kPage).state, PageState::kDirty);
 }
 
+// --- recovery, in the order of ADR 11's table
+
+TEST_F(PageTableTest, RecoveryOfAFillGoesByWhetherThePageIsThere) {
+  ASSERT_TRUE(table.begin_fill(kPage));
+  EXPECT_FALSE(table.recover(kPage, false));
+  EXPECT_EQ(table.get(kPage).state, PageState::kAbsent);
+  ASSERT_TRUE(table.begin_fill(kPage));
+  EXPECT_FALSE(table.recover(kPage, true));
+  EXPECT_EQ(table.get(kPage).state, PageState::kDirty);
+}
+
+TEST_F(PageTableTest, RecoveryDropsAFetchedPageUnlessTheGuestCouldWriteToIt) {
+  make_remote();
+  const uint32_t version = table.get(kPage).version;
+  ASSERT_TRUE(table.begin_fetch(kPage));
+  EXPECT_TRUE(table.recover(kPage, true)) << "perhaps half of it: to be punched";
+  EXPECT_EQ(table.get(kPage).state, PageState::kRemote);
+  ASSERT_TRUE(table.begin_fetch(kPage));
+  table.mark_writable(kPage);
+  EXPECT_FALSE(table.recover(kPage, false));
+  EXPECT_EQ(table.get(kPage).state, PageState::kRemote) << "the call did not happen";
+  EXPECT_FALSE(table.get(kPage).trigger);
+  ASSERT_TRUE(table.begin_fetch(kPage));
+  table.mark_writable(kPage);
+  EXPECT_FALSE(table.recover(kPage, true));
+  EXPECT_EQ(table.get(kPage).state, PageState::kDirty) << "the guest may have written";
+  EXPECT_EQ(table.get(kPage).version, version);
+}
+
+TEST_F(PageTableTest, RecoveryKeepsALeavingPageAndItsNextVersion) {
+  make_dirty();
+  const PageTable::Leave leave = table.begin_leave(kPage).value();
+  EXPECT_FALSE(table.recover(kPage, true));
+  EXPECT_EQ(table.get(kPage).state, PageState::kDirty);
+  EXPECT_FALSE(table.get(kPage).busy);
+  EXPECT_GT(table.begin_leave(kPage)->version, leave.version) << "that version may have been sent";
+}
+
+TEST_F(PageTableTest, RecoveryFinishesAPunchThatTheTableHadAnnounced) {
+  make_dirty();
+  const PageTable::Leave leave = make_leaving();
+  ASSERT_TRUE(table.commit_remote(kPage, leave.version));
+  EXPECT_TRUE(table.recover(kPage, true));
+  EXPECT_EQ(table.get(kPage).state, PageState::kRemote);
+  EXPECT_TRUE(table.recover(kPage, true)) << "it died again before the punch";
+  EXPECT_FALSE(table.recover(kPage, false));
+  EXPECT_TRUE(table.begin_fetch(kPage));
+}
+
+TEST_F(PageTableTest, RecoveryTakesAResidentPageThatIsAHoleForDiscarded) {
+  make_remote();
+  come_back();
+  EXPECT_FALSE(table.recover(kPage, false));
+  EXPECT_EQ(table.get(kPage).state, PageState::kAbsent);
+  EXPECT_TRUE(table.get(kPage).held) << "the donor is to be told";
+}
+
+TEST_F(PageTableTest, RecoveryTellsTheEvictionPolicyOfResidentPages) {
+  make_dirty();
+  PageTable next(words);
+  next.recover(kPage, true);
+  std::vector<ExtentNumber> arrivals;
+  next.take_arrivals([&](ExtentNumber extent) { arrivals.push_back(extent); });
+  EXPECT_EQ(arrivals, std::vector{extent_of(kPage)});
+}
+
 }  // namespace
 }  // namespace hecaton

@@ -62,13 +62,14 @@ std::string explain(const NodeUrl& url, const Error& error, const std::string& d
 
 DonorPool::DonorPool(const PoolConfig& config, size_t most_donors)
     : config_(config),
-      instance_(random_id()),
+      instance_(config.identity.instance != 0 ? config.identity.instance : random_id()),
       extents_(extents_in(pages_in(config.region_bytes))),
-      region_{config.region_bytes, 0, {}, config.vm_name},
+      region_{config.region_bytes, 0, config.identity.secret, config.vm_name, config.identity.epoch},
       states_(most_donors),
       members_(new Member[most_donors]),
-      words_(extents_) {
-  fill_random(region_.secret);
+      own_words_(config.placement_words.empty() ? extents_ : 0),
+      words_(config.placement_words.empty() ? std::span(own_words_) : config.placement_words) {
+  if (config.identity.instance == 0) fill_random(region_.secret);
   demand_buffers_.reserve(config.shards);  // connections point to them
   for (unsigned shard = 0; shard < config.shards; ++shard) {
     demand_buffers_.emplace_back(kSmallFrames);
@@ -81,16 +82,24 @@ Result<std::unique_ptr<DonorPool>> DonorPool::open(const PoolConfig& config, std
   HEC_CHECK(!config.nodes.empty());
   const size_t most = std::min(config.nodes.size() + 1 + kMoreDonors, CopySet::kMostDonors);
   std::unique_ptr<DonorPool> pool(new DonorPool(config, most));
-  HEC_TRY(pool->connect_all(problem));
-  HEC_TRY(pool->share_out(problem));
-  HEC_TRY(pool->open_first_regions(problem));
+  HEC_CHECK(config.records.empty() || config.records.size() >= most);
+  if (pool->recorded() > 0) {
+    HEC_TRY(pool->take_over(problem));
+  } else {
+    HEC_TRY(pool->connect_all(problem));
+    HEC_TRY(pool->share_out(problem));
+    HEC_TRY(pool->open_first_regions(problem));
+  }
   HEC_TRY(pool->open_more_demand(problem));
   HEC_TRY(pool->open_links(problem));
-  for (size_t donor = 0; donor < pool->donors(); ++donor) pool->states_.set(donor, DonorState::kLive);
   return pool;
 }
 
 Result<void> DonorPool::check_may_use(const NodeUrl& url, std::string* problem) const {
+  if (!config_.records.empty() && url.with_token().size() >= sizeof(MemberRecord::url)) {
+    *problem = fmt::format("donor {}: name and token are too long together", url.printable());
+    return Error{ErrorCode::kInvalidArgument, 0, "the donor's URL is too long"};
+  }
   if (url.is_loopback() || config_.insecure || config_.credentials.cover(url)) return {};
   *problem = fmt::format(
       "donor {} is another machine, and {}: anyone on that network could read or change the VM's memory. {}, or, on a "
@@ -225,7 +234,10 @@ Result<void> DonorPool::open_first_regions(std::string* problem) {
     HEC_TRY(open_region(*member.demand.front(), member.url, shares_[i], problem));
     member.region_id = member.demand.front()->region_id();
     placement_->add_donor({donor_id(member.url.printable()), shares_[i], donor_id(member.url.host), member.local_disk});
+    states_.set(i, DonorState::kLive);
   }
+  for (size_t i = donors(); i-- > 0;) keep_record(i);  // the first last: with it they count
+  outlived_ = !config_.records.empty();
   return {};
 }
 
@@ -241,11 +253,19 @@ Result<void> DonorPool::open_region(DonorClient& client, const NodeUrl& url, uin
 
 // Those of the shards after the first, which has made itself known to the donors.
 Result<void> DonorPool::open_more_demand(std::string* problem) {
+  const bool taken_over = shares_.empty();
   for (size_t donor = 0; donor < donors(); ++donor) {
     Member& member = members_[donor];
-    for (size_t shard = 1; shard < demand_buffers_.size(); ++shard) {
-      member.demand.push_back(HEC_TRY(
-          open_link(member, shares_[donor], wire::Role::kDemand, demand_buffers_[shard], config_.connect_ms, problem)));
+    member.demand.resize(demand_buffers_.size());
+    for (size_t shard = 1; shard < demand_buffers_.size() && states_.live(donor); ++shard) {
+      auto link = open_link(member, placement_->capacity(donor), wire::Role::kDemand, demand_buffers_[shard],
+                            config_.connect_ms, problem);
+      if (!link.ok() && !taken_over) return link.error();
+      if (link.ok()) {
+        member.demand[shard] = std::move(link).value();
+      } else {
+        begin_cut(donor, *problem);
+      }
     }
   }
   return {};
@@ -258,7 +278,13 @@ Result<void> DonorPool::open_links(std::string* problem) {
       return open_link(members_[donor], placement_->capacity(donor), role, *buffers, config_.connect_ms, said);
     };
     *links = std::make_unique<LinkSet>(donors(), config_.most_links, open_one);
-    if (donors() <= config_.most_links) HEC_TRY((*links)->open_all(problem));
+    if (donors() > config_.most_links) continue;
+    for (size_t donor = 0; donor < donors(); ++donor) {
+      if (!states_.live(donor)) continue;
+      Result<void> opened = (*links)->open(donor, problem);
+      if (!opened.ok() && !shares_.empty()) return opened;
+      if (!opened.ok()) begin_cut(donor, *problem);
+    }
   }
   return {};
 }

@@ -12,9 +12,11 @@
 // that are dead, takes up those that come back, and asks for more room where it is needed.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -24,9 +26,17 @@
 #include "store/donor_client.h"
 #include "store/donor_states.h"
 #include "store/link_set.h"
+#include "store/member_record.h"
 #include "wire/node_url.h"
 
 namespace hecaton {
+
+// Who opens the region at the donors: the same words for all pagers of one VM, but for the epoch.
+struct PoolIdentity {
+  uint64_t instance = 0;  // 0: a new identity, random
+  std::array<std::byte, wire::kSecretBytes> secret{};
+  uint64_t epoch = 1;
+};
 
 struct PoolConfig {
   std::vector<NodeUrl> nodes;  // at least one
@@ -42,17 +52,25 @@ struct PoolConfig {
   std::optional<NodeUrl> local_disk;  // a donor on this very machine that keeps pages on its disk
   // What users should know of: a donor is lost, all is protected again. Any thread.
   std::function<void(const std::string&)> on_notice;
+  PoolIdentity identity = {};
+  // What outlives the pool, one word for each extent and a record for each donor there may ever be; empty: nothing
+  // does. Records that are there already are those of an earlier pager, whose pool this one takes over.
+  std::span<PlacementTable::Word> placement_words = {};
+  std::span<MemberRecord> records = {};
   // How donors are reached; a simulation has a network of its own.
   std::function<Result<std::unique_ptr<Stream>>(const NodeUrl&, const Credentials&, Deadline)> connect = connect_to;
 };
 
 class DonorPool {
  public:
-  // Connects all, and reserves the whole region over them in proportion to what each has free. On error `problem`
-  // names the donor and says what to do.
+  // Connects all, and reserves the whole region over them in proportion to what each has free. Or goes on with the pool
+  // of the records: donors that cannot be reached are Cut then, and those that hold nothing any more are Lost. On error
+  // `problem` names the donor and says what to do.
   static Result<std::unique_ptr<DonorPool>> open(const PoolConfig& config, std::string* problem);
-  // Closes the regions: see close_regions().
-  ~DonorPool() { close_regions(); }
+  // Closes the regions unless they outlive it: see close_regions().
+  ~DonorPool() {
+    if (!outlived_) close_regions();
+  }
 
   // The VM needs its memory no more, and its donors need not keep it for a pager that comes back. Once no other thread
   // uses the connections; nothing can be asked of the donors after it. Waits for their answers, but not long.
@@ -159,6 +177,17 @@ class DonorPool {
   std::string held_text() const;
   void describe_shortage(const std::vector<uint64_t>& free_extents, std::string* problem) const;
   Result<void> open_first_regions(std::string* problem);
+  // Of the records; see donor_pool_takeover.cc.
+  size_t recorded() const;
+  void keep_record(size_t donor);
+  void keep_state(size_t donor, MemberRecord::State state);
+  void keep_flag(size_t donor, MemberRecord::Flag flag);
+  Result<void> take_over(std::string* problem);
+  Result<void> take_over_member(size_t donor, std::string* problem);
+  Result<void> reach_member(size_t donor, std::string* problem);
+  void begin_cut(size_t donor, const std::string& why);
+  void begin_lost(size_t donor, const std::string& why);
+
   Result<void> open_more_demand(std::string* problem);
   Result<void> open_links(std::string* problem);
   Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role, LinkBuffers& buffers,
@@ -175,6 +204,7 @@ class DonorPool {
   void give_up(size_t donor, const std::string& why);
   void make_room();
   std::optional<size_t> find(const NodeUrl& url) const;
+  Result<void> check_others_than(size_t donor, std::string* problem) const;
   void wake() const {
     if (wake_) wake_();
   }
@@ -184,6 +214,7 @@ class DonorPool {
   }
 
   const PoolConfig config_;
+  bool outlived_ = false;  // the records hold what another pager needs to go on
   const uint64_t instance_;
   const uint64_t extents_;
   wire::OpenRegion region_;                  // the same words to every donor, but for what it reserves
@@ -195,7 +226,8 @@ class DonorPool {
   std::unique_ptr<Member[]> members_;  // one is written before it is counted, and stays where it is
   std::vector<uint64_t> shares_;       // at first
   std::unique_ptr<LinkSet> prefetch_, write_back_;
-  std::vector<PlacementTable::Word> words_;
+  std::vector<PlacementTable::Word> own_words_;
+  const std::span<PlacementTable::Word> words_;
   std::unique_ptr<PlacementTable> placement_;
   std::function<void()> wake_;
   std::atomic<uint64_t> lacking_copies_{0};

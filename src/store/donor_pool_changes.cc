@@ -46,6 +46,7 @@ void DonorPool::give_up(size_t donor, const std::string& why) {
     placement_->set_open(donor, false);
     members_[donor].trouble.with([&](std::string& trouble) { trouble = why; });
     if (!states_.change(donor, state, DonorState::kLost)) continue;
+    keep_state(donor, MemberRecord::kLost);
     wake();
     notice(fmt::format("donor {} is lost: {}", members_[donor].url.printable(), why));
     return;
@@ -97,6 +98,7 @@ Result<size_t> DonorPool::admit(const NodeUrl& url, uint64_t extents, std::optio
   member.local_disk = heir_of && members_[*heir_of].local_disk;
   member.inherits_from = heir_of;
   placement_->add_donor({donor_id(url.printable()), extents, donor_id(url.host), member.local_disk});
+  keep_record(donor);  // it may be given up as soon as it is live
   set_state(donor, DonorState::kLive);
   return donor;
 }
@@ -133,8 +135,10 @@ void DonorPool::reach_again(size_t donor, int64_t now_ns) {
   if (again.ok()) {
     placement_->set_open(*again, placement_->is_open(donor));
     placement_->set_leaving(*again, placement_->is_leaving(donor));
+    if (placement_->is_leaving(donor)) keep_flag(*again, MemberRecord::kLeaving);
     placement_->set_open(donor, false);
     member.replaced = true;
+    keep_state(donor, MemberRecord::kGone);
     set_state(donor, DonorState::kGone);
     notice(fmt::format("donor {} is reached again, and has what it had", member.url.printable()));
     return;
@@ -156,6 +160,7 @@ void DonorPool::take_back(size_t donor, int64_t now_ns) {
   Result<size_t> again = admit(member.url, placement_->capacity(donor), std::nullopt, 500, &problem);
   if (!again.ok()) return;
   member.replaced = true;
+  keep_state(donor, MemberRecord::kGone);
   touch();
   notice(fmt::format("donor {} is back, and empty; it is used again", member.url.printable()));
 }
@@ -186,6 +191,7 @@ void DonorPool::make_room() {
     const uint64_t wants = std::min({lacking, (*control)->donor().free_bytes / kExtentBytes, extents_ - has});
     if (wants == 0 || !open_region(**control, member.url, has + wants, &problem).ok()) continue;
     placement_->set_capacity(donor, has + wants);
+    if (!config_.records.empty()) config_.records[donor].extents.store(has + wants);
     placement_->set_open(donor, true);
     lacking -= wants;
     more = true;
@@ -225,6 +231,18 @@ Result<void> DonorPool::add(const NodeUrl& url, std::string* problem) {
   return {};
 }
 
+// Without another donor that takes extents, the VM could give nothing away any more, and would soon stand still.
+Result<void> DonorPool::check_others_than(size_t donor, std::string* problem) const {
+  for (size_t other = 0; other < donors(); ++other) {
+    if (other != donor && states_.live(other) && !placement_->is_leaving(other) && !members_[other].local_disk)
+      return {};
+  }
+  *problem =
+      fmt::format("donor {} is the only one that the VM's memory can be at: add another first (hecaton pool add)",
+                  members_[donor].url.printable());
+  return Error{ErrorCode::kBusy, 0, "the only donor"};
+}
+
 Result<void> DonorPool::drain(const NodeUrl& url, std::string* problem) {
   std::lock_guard lock(control_);
   const std::optional<size_t> donor = find(url);
@@ -232,8 +250,10 @@ Result<void> DonorPool::drain(const NodeUrl& url, std::string* problem) {
     *problem = fmt::format("donor {} is not in the pool; 'hecaton pool list' shows those that are", url.printable());
     return Error{ErrorCode::kNotFound, 0, "no such donor"};
   }
+  HEC_TRY(check_others_than(*donor, problem));
   placement_->set_open(*donor, false);
   placement_->set_leaving(*donor, true);
+  keep_flag(*donor, MemberRecord::kLeaving);
   touch();
   return {};
 }
@@ -253,11 +273,14 @@ Result<void> DonorPool::remove(const NodeUrl& url, bool force, std::string* prob
         url.printable(), format_size(placed * kExtentBytes));
     return Error{ErrorCode::kBusy, 0, "the donor holds memory"};
   }
+  if (!force) HEC_TRY(check_others_than(*donor, problem));
   members_[*donor].removed = true;
+  keep_flag(*donor, MemberRecord::kRemoved);
   if (placed > 0) {
     give_up(*donor, "it was removed by hand");
   } else {
     placement_->set_open(*donor, false);
+    keep_state(*donor, MemberRecord::kGone);
     set_state(*donor, DonorState::kGone);
   }
   return {};

@@ -170,5 +170,126 @@ TEST_F(DonorPoolTest, AnotherMachineIsRefusedUnlessItIsCoveredOrTheUserInsists) 
   EXPECT_EQ(DonorPool::open(config, &problem).error().code, ErrorCode::kPermission);
 }
 
+// What outlives a pager, and its donors.
+struct Takeover : DonorPoolTest {
+  Takeover() {
+    donors_ =
+        DonorServer::start({.lends_bytes = 4_MiB, .donors = kDonors, .threads = 1, .grace_ms = 3'600'000}).value();
+    for (size_t i = 0; i < kDonors; ++i) config_.nodes.push_back(donors_->address(i));
+    config_.vm_name = "vm";
+    config_.region_bytes = 2 * kDonors * kExtentBytes;
+    config_.identity.instance = 77;
+    config_.placement_words = words_;
+    config_.records = records_;
+  }
+  std::unique_ptr<DonorPool> next_pager() {
+    std::string problem;
+    auto pool = DonorPool::open(config_, &problem);
+    EXPECT_TRUE(pool.ok()) << problem;
+    ++config_.identity.epoch;
+    return std::move(pool).value();
+  }
+
+  std::vector<PlacementTable::Word> words_{std::vector<PlacementTable::Word>(2 * kDonors)};
+  std::vector<MemberRecord> records_{std::vector<MemberRecord>(2048)};
+  PoolConfig config_;
+};
+
+TEST_F(Takeover, FindsThePagesOfTheEarlierPager) {
+  {
+    auto pool = next_pager();
+    Poller writes = Poller::create().value();
+    ASSERT_TRUE(pool->write_back_links().watch(writes).ok());
+    send_write(*pool, 3);
+    await(writes, [&](uint64_t donor) -> Link& { return pool->write_back(donor); });
+  }
+  auto pool = next_pager();
+  const CopySet copies = pool->placement().copies_of(ExtentNumber(3));
+  ASSERT_EQ(copies.size(), 1u);
+  EXPECT_EQ(pool->placement().placed_at(copies[0].donor), 1u);
+  Poller reads = Poller::create().value();
+  ASSERT_TRUE(pool->prefetch_links().watch(reads).ok());
+  const PageNumber page = first_of(3);
+  ASSERT_TRUE(pool->prefetch(copies[0].donor).send_read(3, std::span(&page, 1)).ok());
+  std::vector<std::byte> body;
+  await(
+      reads, [&](uint64_t donor) -> Link& { return pool->prefetch(donor); }, &body);
+  auto answer = wire::PageSetView::decode(body);
+  ASSERT_TRUE(answer.ok());
+  ASSERT_EQ(answer->present(), 1u);
+  EXPECT_EQ(std::memcmp(answer->stored(0).data(), bytes_of(page).data(), kPageBytes), 0);
+}
+
+TEST_F(Takeover, KeepsTheSharesThoughNothingIsFreeAnyMore) {
+  config_.region_bytes = 4 * kDonors * kExtentBytes;
+  std::vector<PlacementTable::Word> words(4 * kDonors);
+  config_.placement_words = words;
+  next_pager();
+  EXPECT_EQ(donors_->stats().reserved_bytes, config_.region_bytes);
+  next_pager();
+  EXPECT_EQ(donors_->stats().reserved_bytes, config_.region_bytes);
+}
+
+TEST_F(Takeover, ADonorThatWasStartedAnewIsLostAndNobodyElse) {
+  next_pager();
+  records_[2].instance ^= 1;
+  auto pool = next_pager();
+  EXPECT_EQ(pool->states().of(2), DonorState::kLost);
+  EXPECT_EQ(pool->states().of(3), DonorState::kLive);
+  EXPECT_NE(pool->trouble(2).find("anew"), std::string::npos) << pool->trouble(2);
+}
+
+TEST_F(Takeover, ADonorThatGaveTheRegionUpIsLost) {
+  next_pager();
+  records_[2].region_id ^= 1;
+  EXPECT_EQ(next_pager()->states().of(2), DonorState::kLost);
+}
+
+TEST_F(Takeover, ADonorThatIsOutOfReachIsCut) {
+  next_pager();
+  const std::string nowhere = "127.0.0.1:1";
+  std::memset(records_[2].url, 0, sizeof records_[2].url);
+  std::memcpy(records_[2].url, nowhere.data(), nowhere.size());
+  auto pool = next_pager();
+  EXPECT_EQ(pool->states().of(2), DonorState::kCut);
+  EXPECT_EQ(pool->demand(0, 2), nullptr);
+}
+
+TEST_F(Takeover, ADonorThatWasAddedOrRemovedMeanwhileIsKnown) {
+  auto more = DonorServer::start({.lends_bytes = 4_MiB, .threads = 1, .grace_ms = 3'600'000}).value();
+  std::string problem;
+  {
+    auto pool = next_pager();
+    ASSERT_TRUE(pool->add(more->address(0), &problem).ok()) << problem;
+    ASSERT_TRUE(pool->remove(config_.nodes[1], false, &problem).ok()) << problem;
+    ASSERT_TRUE(pool->drain(config_.nodes[0], &problem).ok()) << problem;
+  }
+  auto pool = next_pager();
+  ASSERT_EQ(pool->donors(), kDonors + 1);
+  EXPECT_EQ(pool->states().of(kDonors), DonorState::kLive);
+  EXPECT_EQ(pool->url(kDonors), more->address(0));
+  EXPECT_EQ(pool->states().of(1), DonorState::kGone);
+  EXPECT_FALSE(pool->shown(1));
+  EXPECT_TRUE(pool->placement().is_leaving(0));
+}
+
+TEST_F(Takeover, DamagedRecordsEndIt) {
+  next_pager();
+  config_.placement_words[0].store(CopySet().with(kDonors + 7, true).word());
+  std::string problem;
+  auto pool = DonorPool::open(config_, &problem);
+  ASSERT_FALSE(pool.ok());
+  EXPECT_EQ(pool.error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(donors_->stats().regions, kDonors) << "the next pager needs them";
+}
+
+TEST_F(Takeover, AVmThatIsOverIsForgotten) {
+  auto pool = next_pager();
+  pool->close_regions();
+  pool.reset();
+  donors_->stop();
+  EXPECT_EQ(donors_->stats().regions, 0u);
+}
+
 }  // namespace
 }  // namespace hecaton

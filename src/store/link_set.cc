@@ -22,11 +22,6 @@ LinkSet::LinkSet(size_t donors, size_t most, Connect connect) : most_(most), con
   for (size_t donor = 0; donor < donors; ++donor) links_.emplace_back(*this, donor);
 }
 
-Result<void> LinkSet::open_all(std::string* problem) {
-  for (Link& link : links_) HEC_TRY(open(link, problem));
-  return {};
-}
-
 Result<void> LinkSet::watch(const Poller& poller) {
   poller_ = HEC_TRY(poller.share());
   for (size_t donor : opened_) HEC_TRY(poller_->add(links_[donor].client_->fd(), EPOLLIN, donor));

@@ -61,7 +61,8 @@ class LinkSet {
   LinkSet(const LinkSet&) = delete;
   LinkSet& operator=(const LinkSet&) = delete;
 
-  Result<void> open_all(std::string* problem);
+  // Ahead of its use.
+  Result<void> open(size_t donor, std::string* problem) { return open(links_[donor], problem); }
   Link& operator[](size_t donor) { return links_[donor]; }
   // A donor more, at the end; connected already, or when it is first used.
   Result<void> add(std::unique_ptr<DonorClient> client);

@@ -1,6 +1,7 @@
 #include "store/read_router.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hecaton {
 
@@ -44,6 +45,7 @@ uint64_t ReadRouter::sent(uint32_t slot, size_t donor, int64_t now_ns) {
     ++route.generation;
     route.sent_ns = now_ns;
     route.hedge_looked = false;
+    route.slower.reset();
     under_way_.push_back(slot);
   }
   HEC_CHECK(route.asked < route.donors.size());
@@ -61,10 +63,22 @@ std::optional<uint32_t> ReadRouter::answered(uint64_t id, size_t donor, int64_t 
   const int64_t took = std::max<int64_t>(1, now_ns - route.sent_ns);
   int64_t& mean = latency_ns_[donor];
   mean = mean == 0 ? took : mean + (took - mean) / 8;
+  route.slower.reset();
+  if (route.asked == 2) route.slower = route.donors[route.donors[0] == donor ? 1 : 0];
   route.donors[0] = static_cast<uint16_t>(donor);
   route.asked = 0;
   remove(slot);
   return slot;
+}
+
+bool ReadRouter::await_other(uint32_t slot) {
+  Route& route = routes_[slot];
+  if (!route.slower || route.asked > 0) return false;
+  route.donors[0] = *std::exchange(route.slower, std::nullopt);
+  route.asked = 1;
+  route.hedge_looked = true;  // the one that it would go to has just failed
+  under_way_.push_back(slot);
+  return true;
 }
 
 void ReadRouter::forget(uint32_t slot) {

@@ -131,6 +131,7 @@ std::vector<std::byte> encode(const OpenRegion& open) {
   Growing out;
   out.put<uint64_t>(open.region_bytes);
   out.put<uint64_t>(open.reserve_bytes);
+  out.put<uint64_t>(open.epoch);
   out.bytes(open.secret);
   out.text(open.name, kMaxNameBytes);
   return out.take();
@@ -141,12 +142,14 @@ Result<OpenRegion> decode_open_region(std::span<const std::byte> body) {
   OpenRegion open;
   open.region_bytes = reader.get<uint64_t>();
   open.reserve_bytes = reader.get<uint64_t>();
+  open.epoch = reader.get<uint64_t>();
   reader.bytes(open.secret);
   open.name = reader.text(kMaxNameBytes);
   if (!reader.finished()) return malformed("open region has the wrong length");
   if (open.region_bytes == 0 || open.region_bytes % kPageBytes != 0 || open.region_bytes > kMaxRegionBytes) {
     return malformed("open region names an impossible size");
   }
+  if (open.epoch == 0) return malformed("open region without an epoch");
   if (open.name.empty()) return malformed("open region without a name");
   return open;
 }

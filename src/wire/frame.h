@@ -103,7 +103,8 @@ struct OpenRegion {
   uint64_t region_bytes = 0;   // a multiple of kPageBytes, at most kMaxRegionBytes
   uint64_t reserve_bytes = 0;  // what the donor must be able to hold for it
   std::array<std::byte, kSecretBytes> secret{};
-  std::string name;  // of the VM
+  std::string name;    // of the VM
+  uint64_t epoch = 1;  // of the pager, from 1 on: once a later one has opened the region, earlier ones change nothing
 };
 struct OpenReply {
   uint64_t region_id = 0;  // random: one that is made anew under the same name has another, and holds nothing

@@ -43,10 +43,12 @@ TEST(Frame, HelloAndOpenSurviveTheWire) {
   EXPECT_EQ(got.software, "0.1.0");
   OpenRegion open{1_MiB, 2_MiB, {}, "vm"};
   open.secret[5] = std::byte{9};
+  open.epoch = 7;
   OpenRegion opened = decode_open_region(encode(open)).value();
   EXPECT_EQ(opened.secret, open.secret);
   EXPECT_EQ(opened.reserve_bytes, 2_MiB);
   EXPECT_EQ(opened.name, "vm");
+  EXPECT_EQ(opened.epoch, 7u);
 }
 
 TEST(Frame, AnOpenOfAnImpossibleRegionIsRefused) {
@@ -55,6 +57,7 @@ TEST(Frame, AnOpenOfAnImpossibleRegionIsRefused) {
   EXPECT_FALSE(decode_open_region(encode(OpenRegion{kMaxRegionBytes + kPageBytes, 0, {}, "vm"})).ok());
   EXPECT_FALSE(decode_open_region(encode(OpenRegion{4096, 0, {}, ""})).ok());
   EXPECT_FALSE(decode_open_region(encode(OpenRegion{4096, 0, {}, "a\nb"})).ok());
+  EXPECT_FALSE(decode_open_region(encode(OpenRegion{4096, 0, {}, "vm", 0})).ok());
 }
 
 TEST(Frame, PageSetKeepsEntriesAndBytesTogether) {

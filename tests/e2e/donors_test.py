@@ -1,5 +1,6 @@
 """Guests and donors in other processes: named on the command line, in a file, shared, too small, not there."""
 
+import os
 import signal
 
 from harness import HECATOND, Donor, EndToEndTest, Guest, closed_port, wait_until
@@ -63,11 +64,13 @@ class DonorsTest(EndToEndTest):
         donor = Donor(self, size="600M", options=("--grace", "600"))
         killed = Guest(self, run=f"{LOAD} --forever", options=("--node", donor.address))
         killed.wait_for("GUEST-FILLED")
-        killed.process.kill()
+        for pid in (killed.process.pid, killed.part("pager"), killed.part("qemu")):
+            os.kill(pid, signal.SIGKILL)
         wait_until("the run to be gone", lambda: len(self.processes()) == 1, 20)
         guest = Guest(self, run="true", options=("--node", donor.address))
         self.assertEqual(3, guest.finish(30), guest.story())
         self.assertRegex(guest.errors(), r"512 MiB more are held for up to \d+ s")
+        self.hecaton("status")  # removes what the killed run could not
 
     def test_one_on_a_disk_keeps_the_memory(self):
         backing = self.directory / "backing"

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -90,7 +91,7 @@ def role_of(pid):
     if arguments[1] == "internal-pager":  # started as /proc/self/exe
         return "pager"
     if program == "hecaton":
-        return "supervisor" if arguments[1] == "run" else "hecaton"
+        return "supervisor" if arguments[1] in ("run", "resume-pager") else "hecaton"
     if program == "hecatond":
         return "donor"
     return "qemu" if program.startswith("qemu-system") else program
@@ -212,10 +213,14 @@ class EndToEndTest(unittest.TestCase):
         self.mark = "e2e" + os.urandom(5).hex()
         self.temporary = self.directory / "tmp"
         self.temporary.mkdir()
-        self.environment = dict(os.environ, TMPDIR=str(self.temporary))
+        # Short, since sockets lie in it.
+        self.runtime = pathlib.Path(tempfile.mkdtemp(prefix="hec"))
+        self.environment = dict(os.environ, TMPDIR=str(self.temporary), XDG_RUNTIME_DIR=str(self.runtime))
         self.environment[MARK] = self.mark
         self.guests = []
         self.donors = []
+        self.sessions = set()  # of processes whose leader is replaced
+        self.addCleanup(shutil.rmtree, self.runtime)
         self.addCleanup(self.end_everything)
 
     def tearDown(self):
@@ -227,7 +232,7 @@ class EndToEndTest(unittest.TestCase):
     def processes(self):
         """Every living process of this test."""
         sessions = {owner.process.pid for owner in self.guests + self.donors if getattr(owner, "process", None)}
-        return marked_processes(self.mark, sessions)
+        return marked_processes(self.mark, sessions | self.sessions)
 
     def end_everything(self):
         for pid in self.processes():
@@ -250,7 +255,7 @@ class EndToEndTest(unittest.TestCase):
 
     def files_left(self):
         """Files in our TMPDIR, and anything under the usual places that carries a name of ours."""
-        left = [str(path) for path in self.temporary.iterdir()]
+        left = [str(path) for folder in (self.temporary, self.runtime) for path in folder.iterdir()]
         for place in ("/tmp", "/run", "/dev/shm", "/var/tmp"):
             for folder, folders, files in os.walk(place):
                 if folder.count("/") - place.count("/") >= 2:

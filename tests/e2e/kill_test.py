@@ -1,5 +1,6 @@
-"""Each part of a run is killed in the middle of the load: the guest stops rather than read wrong bytes, the exit
-status tells what happened, and nothing is left behind (the harness checks that after every test)."""
+"""Each part of a run is killed in the middle of the load: the guest goes on if nothing is lost, and else stops rather than
+read wrong bytes; the exit status tells what happened, and nothing is left behind (the harness checks that after every
+test). takeover_test.py does worse to the pager and the supervisor."""
 
 import os
 import signal
@@ -25,9 +26,15 @@ class KillTest(EndToEndTest):
         self.assertRegex(guest.errors(), words)
         self.assertNotIn("GUEST-WRONG", guest.serial())
 
-    def test_of_the_pager_stops_the_guest(self):
-        guest = self.guest_under_load()
-        self.assert_stopped(guest, self.kill_part(guest, "pager"), r"(?i)pager")
+    def test_of_the_pager_costs_the_guest_a_moment(self):
+        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite")
+        guest.wait_for("GUEST-FILLED")
+        os.kill(guest.part("pager"), signal.SIGKILL)
+        self.assert_verified(guest, 300)
+        report = self.assert_paged(guest)
+        self.assertEqual(1, report["pager_restarts"])
+        self.assertGreater(report["takeover_ms"]["max"], 0)
+        self.assertIn("goes on with a new pager", guest.errors())
 
     def test_of_the_embedded_donor_stops_the_guest(self):
         guest = self.guest_under_load()
@@ -64,17 +71,23 @@ class KillTest(EndToEndTest):
         guest = self.guest_under_load()
         self.assertEqual(128 + signal.SIGKILL, self.kill_part(guest, "qemu"), guest.story())
 
-    def test_of_the_supervisor_takes_everything_along(self):
-        guest = self.guest_under_load()
+    def test_of_the_supervisor_leaves_the_guest_running_until_it_ends(self):
+        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite")
+        guest.wait_for("GUEST-FILLED")
         guest.process.kill()
         self.assertEqual(128 + signal.SIGKILL, guest.finish(10))
+        wait_until("the guest's verdict", lambda: "GUEST-VERIFIED" in guest.serial(), 120)
+        self.assertNotIn("GUEST-WRONG", guest.serial())
 
-    def test_of_the_supervisor_takes_a_qemu_along_that_became_another_user(self):
+    def test_of_the_supervisor_leaves_a_qemu_that_became_another_user_running_until_it_ends(self):
         if os.geteuid() != 0:
             self.skipTest("only root can have QEMU run as somebody else")
-        guest = self.guest_under_load(qemu=("-runas", "nobody"))
+        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite", qemu=("-runas", "nobody"))
+        guest.wait_for("GUEST-FILLED")
         guest.process.kill()
         self.assertEqual(128 + signal.SIGKILL, guest.finish(10))
+        wait_until("the guest's verdict", lambda: "GUEST-VERIFIED" in guest.serial(), 120)
+        self.assertNotIn("GUEST-WRONG", guest.serial())
 
     def test_by_an_interrupt_while_a_donor_does_not_answer_ends_the_run_at_once(self):
         donor = Donor(self)
@@ -88,13 +101,19 @@ class KillTest(EndToEndTest):
         finally:
             donor.process.send_signal(signal.SIGCONT)
 
-    def test_of_the_supervisor_leaves_an_external_donor_free_for_the_next(self):
+    def test_of_supervisor_and_guest_leaves_an_external_donor_free_for_the_next(self):
         donor = Donor(self, size="600M", options=("--grace", "0"))
         guest = self.guest_under_load(options=("--node", donor.address))
+        qemu = guest.part("qemu")
         guest.process.kill()
         guest.finish(10)
+        os.kill(qemu, signal.SIGKILL)
+        wait_until("the pager's end", lambda: not self.processes_of(guest), 20)
         following = Guest(self, run="memory_check --mib 300 --passes random", options=("--node", donor.address))
         self.assert_verified(following, 300)
+
+    def processes_of(self, guest):
+        return [pid for pid in self.processes() if role_of(pid) in ("pager", "qemu")]
 
     def test_of_everything_before_the_guest_is_up_leaves_nothing(self):
         guest = Guest(self, run=LOAD)

@@ -60,7 +60,7 @@ class SealTest(EndToEndTest):
         self.assertNotIn("GUEST-WRONG", guest.serial())
 
     def test_a_donor_that_lies_is_named_and_the_copy_on_disk_is_read(self):
-        address = self.start_liar("flipped", 2000)
+        address = self.start_liar("flipped", 0)
         guest = Guest(self, run="memory_check --mib 300 --passes random", options=("--seal", "--node", address))
         self.assert_verified(guest, 300)
         self.assertGreater(guest.report()["bad_seals"], 0)
