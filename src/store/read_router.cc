@@ -44,6 +44,7 @@ uint64_t ReadRouter::sent(uint32_t slot, size_t donor, int64_t now_ns) {
     ++route.generation;
     route.sent_ns = now_ns;
     route.hedge_looked = false;
+    route.other_owes = false;
     under_way_.push_back(slot);
   }
   HEC_CHECK(route.asked < route.donors.size());
@@ -61,10 +62,22 @@ std::optional<uint32_t> ReadRouter::answered(uint64_t id, size_t donor, int64_t 
   const int64_t took = std::max<int64_t>(1, now_ns - route.sent_ns);
   int64_t& mean = latency_ns_[donor];
   mean = mean == 0 ? took : mean + (took - mean) / 8;
-  route.donors[0] = static_cast<uint16_t>(donor);
+  route.other_owes = route.asked == 2;
+  if (route.donors[0] != donor) std::swap(route.donors[0], route.donors[1]);
   route.asked = 0;
   remove(slot);
   return slot;
+}
+
+bool ReadRouter::wait_for_other(uint32_t slot) {
+  Route& route = routes_[slot];
+  if (!route.other_owes) return false;
+  route.other_owes = false;
+  route.donors[0] = route.donors[1];
+  route.asked = 1;
+  route.hedge_looked = true;  // the hedge is what was of no use
+  under_way_.push_back(slot);
+  return true;
 }
 
 void ReadRouter::forget(uint32_t slot) {

@@ -36,6 +36,9 @@ class ReadRouter {
   uint64_t sent(uint32_t slot, size_t donor, int64_t now_ns);
   // An answer: the slot it is for, which is then under way no more; nothing if nobody waits for it.
   std::optional<uint32_t> answered(uint64_t id, size_t donor, int64_t now_ns);
+  // The answer just taken was of no use: if another donor owes one still, the slot is under way again, to that one
+  // alone. False: there is none.
+  bool wait_for_other(uint32_t slot);
   // The donor that the slot was asked from first, or answered by.
   size_t last_donor(uint32_t slot) const { return routes_[slot].donors[0]; }
 
@@ -55,6 +58,7 @@ class ReadRouter {
     std::array<uint16_t, 2> donors{};
     uint8_t asked = 0;  // donors that owe the answer: 0 … 2
     bool hedge_looked = false;
+    bool other_owes = false;  // donors[1], after an answer of donors[0]
     uint32_t generation = 0;
     int64_t sent_ns = 0;
   };
