@@ -86,6 +86,28 @@ def session_seeds():
     yield "http", raw(b"GET / HTTP/1.1\r\nHost: donor\r\n\r\n")
 
 
+def handover(descriptors=1, shards=1, size=64 << 20, magic=0x31766F4861636548):
+    numbers = [*range(30, 30 + shards), *[0] * (16 - shards)]
+    return bytes([descriptors, 63]) + struct.pack(
+        "<QIIQQQQII16i", magic, 3, 4711, 0x7F0000000000, size, 0, 2 << 20, shards, 0, *numbers)
+
+
+def parts(data, length=4096):
+    """What a donor says in donor_client_fuzz."""
+    return b"".join(bytes([length // 16 - 1]) + data[i:i + length] for i in range(0, len(data), length))
+
+
+def client_seeds():
+    opened = (header(HELLO, 2, len(hello_reply())) + hello_reply() + header(OPEN, 2, 8, region=1) + struct.pack("<Q", 5))
+    page = page_set((1, 1, 1))
+    yield "page", parts(opened + header(READ, 2, len(page), 1) + page)
+    yield "in_parts", parts(opened + header(READ, 2, len(page), 1) + page, 16)
+    yield "written", parts(opened + header(WRITE, 2, len(page_list(1)), 1) + page_list(1))
+    two = page_set((1, 1, 1), (2, 1, 1))
+    yield "too_long", parts(opened + header(READ, 2, len(two), 1) + two)
+    yield "refused", parts(opened + header(READ, 5, 4, 1) + b"full")
+
+
 # What a host with some token says first: a TLS 1.3 ClientHello with a PSK.
 CLIENT_HELLO = bytes.fromhex(
     "16030100e2010000de030375f20fa5be24c6a45a8926fb3628f05f713a861be2bbfe1f37630e02a9b7179d000004130100ff010000b1"
@@ -121,6 +143,18 @@ def seeds():
     yield from (("rdma", name, data) for name, data in {
         "offer": struct.pack("<IHHQIIII", 0x52434548, 1, 0, 1 << 40, 7, 1 << 19, 512, 0),
         "map": struct.pack("<Q", 4), "keys": struct.pack("<QII", 4, 1, 2), "note": struct.pack("<I", 5)}.items())
+    yield from (("handover", name, data) for name, data in {
+        "one": handover(), "four": handover(4, 4), "too_few": handover(1, 2), "cut": handover()[:30],
+        "odd_size": handover(size=4095), "magic": handover(magic=1)}.items())
+    yield from (("donor_client", name, data) for name, data in client_seeds())
+    yield from (("size", name, data) for name, data in {
+        "bytes": b"4096", "unit": b"16G", "iec": b"3TiB", "large": b"18446744073709551615", "over": b"99999999999T"}.items())
+    yield from (("qemu_arguments", name, data) for name, data in {
+        "disk": b"-hda\ndisk.qcow2\n-drive\nfile=a,,b,if=virtio,cache=none\n--nographic",
+        "json": b'-blockdev\n{"driver": "file", "filename": "a", "cache": {"direct": true}}\n-device\n{"driver": "vfio-pci"}',
+        "ram": b"-m\n4G\n-object\nmemory-backend-ram,id=m,size=4G\n-cpu\nhost,+vmx\n-overcommit\nmem-lock=on"}.items())
+    yield from (("page_codec", name, data) for name, data in {
+        "zeros": bytes(4096), "text": b"hecaton " * 512, "block": b"\x1f\x00\x01\x00" + b"\xff" * 15 + b"\xfa\x50" + bytes(5)}.items())
     yield from (("donor_session", name, data) for name, data in session_seeds())
 
 

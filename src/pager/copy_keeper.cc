@@ -18,7 +18,8 @@ CopyKeeper::CopyKeeper(LoopContext context, Hooks hooks)
       evictor_(context.state, *this, context.compression),
       fanout_(Evictor::kDepth),
       repairer_(context.state, context.pool.states(), *this, context.repair_bytes_per_second),
-      first_donors_(context.pool.donors()) {}
+      first_donors_(context.pool.donors()),
+      found_no_room_(context.state.placement.extents()) {}
 
 void CopyKeeper::receive(size_t donor) {
   auto take = [&](const wire::FrameHeader& header, std::span<const std::byte> body) {
@@ -100,8 +101,7 @@ bool CopyKeeper::prepare(ExtentNumber extent) {
   }
   const CopySet copies = placement.under_protected(extent) ? place(extent) : placement.copies_of(extent);
   if (copies.empty()) {
-    ++without_room_;
-    tell_room();
+    note_without_room(extent);
     return false;
   }
   if (copies.complete_copies() < copies.size() || placement.under_protected(extent)) repairer_.look_again();
@@ -123,6 +123,14 @@ CopySet CopyKeeper::place(ExtentNumber extent) {
     if (!before.has(donor) && std::erase(stale_[donor], extent) > 0) forget_extent(donor, extent);
   }
   return after;
+}
+
+// Once each, however often it is tried.
+void CopyKeeper::note_without_room(ExtentNumber extent) {
+  if (found_no_room_[extent.value]) return;
+  found_no_room_[extent.value] = true;
+  ++without_room_;
+  tell_room();
 }
 
 void CopyKeeper::tell_room() {
@@ -245,6 +253,7 @@ void CopyKeeper::see_changes() {
     if (seen_[donor] != DonorState::kLive) give_up_batches(donor, false);
   }
   without_room_ = 0;
+  found_no_room_.assign(found_no_room_.size(), false);
   repairer_.look_again();
   hooks_.wake_fault_threads();
 }

@@ -61,6 +61,7 @@ class CopyKeeper final : public EvictionBackend, public RepairBackend {
  private:
   Result<void> take_reply(size_t donor, const wire::FrameHeader& header, std::span<const std::byte> body);
   void tell_room();
+  void note_without_room(ExtentNumber extent);
   void see_change(size_t donor, DonorState state);
   void connection_ended(size_t donor, const Error& error);
   void give_up_batches(size_t donor, bool whatever);
@@ -97,7 +98,8 @@ class CopyKeeper final : public EvictionBackend, public RepairBackend {
   // Since when some extents have too few copies, and what had been copied by then; 0: all have enough.
   int64_t exposed_since_ns_ = 0;
   uint64_t copied_before_ = 0;
-  uint64_t without_room_ = 0;  // extents that could not be placed at all
+  uint64_t without_room_ = 0;  // extents that could not be placed at all, and which
+  std::vector<bool> found_no_room_;
 };
 
 }  // namespace hecaton

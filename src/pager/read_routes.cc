@@ -18,11 +18,9 @@ ReadRoutes::ReadRoutes(LoopContext context, unsigned shard, FaultServer& server,
 
 bool ReadRoutes::start_read(PageNumber page, uint32_t slot, bool again) {
   reading_[slot] = page;
-  if (again && router_.await_other(slot)) return true;
-  if (send_read(slot, again ? std::optional(router_.last_donor(slot)) : std::nullopt)) {
-    if (again) router_.hedge_no_more(slot);
-    return true;
-  }
+  // A hedge that brought nothing is no reason to forget the donor that was asked first, and is only slow.
+  if (again && router_.wait_for_other(slot)) return true;
+  if (send_read(slot, again ? std::optional(router_.last_donor(slot)) : std::nullopt)) return true;
   parked_.push_back(slot);
   hopeless_parked_ = hopeless_parked_ || nobody_left(slot);  // no change would come to tell it
   return false;
@@ -106,7 +104,10 @@ Result<void> ReadRoutes::take_reply(size_t donor, const wire::FrameHeader& heade
   if (!slot) return {};  // another donor was quicker
   FaultTrace::mark(context_.state.counters.last_demand.answered, now);
   answering_ = donor;
-  return server_.on_read_reply(*slot, header.status, body);
+  Result<void> taken = server_.on_read_reply(*slot, header.status, body);
+  // It costs the donor its connection, but whoever waits for the page goes on to wait.
+  if (!taken.ok() && !router_.wait_for_other(*slot)) parked_.push_back(*slot);
+  return taken;
 }
 
 // A donor that speaks without being asked has closed the connection, or broken the protocol.

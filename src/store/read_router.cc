@@ -1,7 +1,6 @@
 #include "store/read_router.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace hecaton {
 
@@ -45,7 +44,7 @@ uint64_t ReadRouter::sent(uint32_t slot, size_t donor, int64_t now_ns) {
     ++route.generation;
     route.sent_ns = now_ns;
     route.hedge_looked = false;
-    route.slower.reset();
+    route.other_owes = false;
     under_way_.push_back(slot);
   }
   HEC_CHECK(route.asked < route.donors.size());
@@ -63,20 +62,20 @@ std::optional<uint32_t> ReadRouter::answered(uint64_t id, size_t donor, int64_t 
   const int64_t took = std::max<int64_t>(1, now_ns - route.sent_ns);
   int64_t& mean = latency_ns_[donor];
   mean = mean == 0 ? took : mean + (took - mean) / 8;
-  route.slower.reset();
-  if (route.asked == 2) route.slower = route.donors[route.donors[0] == donor ? 1 : 0];
-  route.donors[0] = static_cast<uint16_t>(donor);
+  route.other_owes = route.asked == 2;
+  if (route.donors[0] != donor) std::swap(route.donors[0], route.donors[1]);
   route.asked = 0;
   remove(slot);
   return slot;
 }
 
-bool ReadRouter::await_other(uint32_t slot) {
+bool ReadRouter::wait_for_other(uint32_t slot) {
   Route& route = routes_[slot];
-  if (!route.slower || route.asked > 0) return false;
-  route.donors[0] = *std::exchange(route.slower, std::nullopt);
+  if (!route.other_owes) return false;
+  route.other_owes = false;
+  route.donors[0] = route.donors[1];
   route.asked = 1;
-  route.hedge_looked = true;  // the one that it would go to has just failed
+  route.hedge_looked = true;  // the hedge is what was of no use
   under_way_.push_back(slot);
   return true;
 }

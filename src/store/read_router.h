@@ -34,13 +34,11 @@ class ReadRouter {
   std::optional<size_t> choose(CopySet copies, std::optional<size_t> avoid = {});
   // The read of `slot` is sent there now; the id to send. A slot may be under way to two donors at once.
   uint64_t sent(uint32_t slot, size_t donor, int64_t now_ns);
-  // The answer that has just come for `slot` is no good, and it is to be read anew. True: another donor was asked too,
-  // and still owes its answer, which is waited for; nothing is to be sent.
-  bool await_other(uint32_t slot);
-  // The slot is asked at one donor only from here on: what the others hold is known to be no good.
-  void hedge_no_more(uint32_t slot) { routes_[slot].hedge_looked = true; }
   // An answer: the slot it is for, which is then under way no more; nothing if nobody waits for it.
   std::optional<uint32_t> answered(uint64_t id, size_t donor, int64_t now_ns);
+  // The answer just taken was of no use: if another donor owes one still, the slot is under way again, to that one
+  // alone. False: there is none.
+  bool wait_for_other(uint32_t slot);
   // The donor that the slot was asked from first, or answered by.
   size_t last_donor(uint32_t slot) const { return routes_[slot].donors[0]; }
 
@@ -58,9 +56,9 @@ class ReadRouter {
  private:
   struct Route {
     std::array<uint16_t, 2> donors{};
-    uint8_t asked = 0;               // donors that owe the answer: 0 … 2
-    std::optional<uint16_t> slower;  // owes an answer that nobody waits for any more
+    uint8_t asked = 0;  // donors that owe the answer: 0 … 2
     bool hedge_looked = false;
+    bool other_owes = false;  // donors[1], after an answer of donors[0]
     uint32_t generation = 0;
     int64_t sent_ns = 0;
   };
@@ -78,9 +76,6 @@ class ReadRouter {
 
 template <typename Orphan>
 void ReadRouter::give_up(size_t donor, Orphan orphan) {
-  for (Route& route : routes_) {
-    if (route.slower == donor) route.slower.reset();
-  }
   for (size_t i = 0; i < under_way_.size();) {
     const uint32_t slot = under_way_[i];
     Route& route = routes_[slot];

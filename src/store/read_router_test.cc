@@ -37,34 +37,6 @@ TEST_F(ReadRouting, GoesToTheQuickerCopyAndNowAndThenToTheOther) {
   EXPECT_EQ(at_1, 630);
 }
 
-// The first answer was damaged, and the donor that is slow has the only good copy.
-TEST_F(ReadRouting, AwaitsTheSlowerOfTwoWhenTheQuickerOneIsNoGood) {
-  const uint64_t id = router.sent(1, 0, now);
-  router.sent(1, 1, now);
-  EXPECT_EQ(router.answered(id, 1, now), 1u);
-  EXPECT_TRUE(router.await_other(1));
-  EXPECT_FALSE(router.hedge_due(now + 1000 * kMs)) << "the other one has nothing good";
-  EXPECT_EQ(router.answered(id, 0, now), 1u);
-  EXPECT_FALSE(router.await_other(1)) << "both have answered";
-}
-
-TEST_F(ReadRouting, AwaitsNobodyWhoIsGone) {
-  const uint64_t id = router.sent(1, 0, now);
-  router.sent(1, 1, now);
-  EXPECT_EQ(router.answered(id, 1, now), 1u);
-  EXPECT_EQ(give_up(0), std::vector<uint32_t>{});
-  EXPECT_FALSE(router.await_other(1));
-}
-
-TEST_F(ReadRouting, DoesNotHedgeWhereTheOtherCopyIsNoGood) {
-  router.sent(1, 0, now);
-  router.hedge_no_more(1);
-  EXPECT_FALSE(router.hedge_due(now + 1000 * kMs));
-  EXPECT_EQ(give_up(0), std::vector<uint32_t>{1});
-  router.sent(1, 1, now);
-  EXPECT_TRUE(router.hedge_due(now + 1000 * kMs)) << "a new read";
-}
-
 TEST_F(ReadRouting, NeverGoesToACopyThatIsBeingFilled) {
   EXPECT_EQ(router.choose(CopySet().with(0, false).with(1, true)), 1u);
   EXPECT_FALSE(router.choose(CopySet().with(0, false)));
@@ -109,6 +81,38 @@ TEST_F(ReadRouting, HedgesASlowReadOnceAndTheFirstAnswerCounts) {
   EXPECT_EQ(router.answered(again, 1, now), 1u);
   EXPECT_FALSE(router.answered(id, 0, now));
   EXPECT_FALSE(router.any_under_way());
+}
+
+TEST_F(ReadRouting, WaitsForTheOtherDonorWhenTheFirstAnswerIsOfNoUse) {
+  const uint64_t id = router.sent(1, 0, now);
+  router.sent(1, 1, now);
+  ASSERT_EQ(router.answered(id, 1, now), 1u);
+  EXPECT_TRUE(router.wait_for_other(1));
+  EXPECT_TRUE(router.any_under_way());
+  EXPECT_FALSE(router.hedge_due(now + 1000 * kMs)) << "that one was asked already";
+  EXPECT_EQ(router.answered(id, 0, now), 1u);
+  EXPECT_FALSE(router.wait_for_other(1)) << "both have answered";
+}
+
+TEST_F(ReadRouting, WaitsForNobodyWhoWasNotAskedInThisUseOfTheSlot) {
+  router.answered(router.sent(1, 0, now), 0, now);
+  EXPECT_FALSE(router.wait_for_other(1));
+  const uint64_t old = router.sent(1, 0, now);
+  router.sent(1, 1, now);
+  router.answered(old, 0, now);
+  const uint64_t next = router.sent(1, 0, now);
+  EXPECT_FALSE(router.wait_for_other(1));
+  EXPECT_FALSE(router.answered(old, 1, now)) << "of the use before";
+  EXPECT_EQ(router.answered(next, 0, now), 1u);
+}
+
+TEST_F(ReadRouting, AReadThatWaitsForTheOtherDonorIsOrphanedWithIt) {
+  const uint64_t id = router.sent(1, 0, now);
+  router.sent(1, 1, now);
+  router.answered(id, 0, now);
+  ASSERT_TRUE(router.wait_for_other(1));
+  EXPECT_TRUE(give_up(0).empty());
+  EXPECT_EQ(give_up(1), std::vector<uint32_t>{1});
 }
 
 TEST_F(ReadRouting, IsPatientWithADonorThatIsAlwaysSlow) {

@@ -33,7 +33,6 @@ Result<WriteFanout::Answer> WriteFanout::answered(uint64_t id, size_t donor, Cop
     return answer;
   }
   answer.known = true;
-  batch.owing = batch.owing.without(donor);
   if (status == wire::Status::kOk) {
     wire::PageListView rejected = HEC_TRY(wire::decode_write_reply(body));
     for (size_t i = 0; i < rejected.size(); ++i) {
@@ -50,6 +49,7 @@ Result<WriteFanout::Answer> WriteFanout::answered(uint64_t id, size_t donor, Cop
   } else {
     return Error{ErrorCode::kProtocol, 0, wire::name_of(status)};
   }
+  batch.owing = batch.owing.without(donor);  // not before: what breaks the protocol is still owed, and given up
   if (!batch.owing.empty()) return answer;
   answer.settled = true;
   answer.failed = batch.failed || !copies_now.same_donors(batch.copies);

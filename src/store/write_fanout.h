@@ -34,7 +34,7 @@ class WriteFanout {
     bool full = false;     // this donor has no room for it
     uint64_t batch = 0;
   };
-  // Error: the donor broke the protocol.
+  // Error: the donor broke the protocol, and owes the answer as before.
   Result<Answer> answered(uint64_t id, size_t donor, CopySet copies_now, wire::Status status,
                           std::span<const std::byte> body);
   // Of the batch that was settled last: the pages that some donor did not take, for their checksum was wrong.

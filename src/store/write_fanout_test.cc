@@ -90,5 +90,13 @@ TEST_F(Fanout, TreatsNonsenseAsABreachOfProtocol) {
   EXPECT_FALSE(fanout.answered(fanout.begin(2, kExtent, two), 0, now, wire::Status::kRefused, {}).ok());
 }
 
+// Else its batch would wait for ever: what a donor owes is given up with it.
+TEST_F(Fanout, ABreachOfProtocolIsNoAnswer) {
+  const uint64_t id = fanout.begin(0, kExtent, two);
+  answer(id, 7);
+  EXPECT_FALSE(fanout.answered(id, 0, now, wire::Status::kOk, std::array<std::byte, 3>{}).ok());
+  EXPECT_EQ(fanout.owes(0, 0), kExtent);
+}
+
 }  // namespace
 }  // namespace hecaton

@@ -22,7 +22,9 @@ std::string run(uint64_t seed, uint64_t steps, bool tell, PagingSim::Figures* fi
   sim.settle_and_verify();
   figures->add(sim.figures());
   if (tell || !sim.breach().empty()) fmt::print("{}", sim.story());
-  return sim.breach();
+  if (sim.breach().empty()) return {};
+  const uint64_t taken = sim.figures().steps;
+  return fmt::format("{}: {}", taken < steps ? fmt::format("step {}", taken) : "at the end", sim.breach());
 }
 
 void print(const PagingSim::Figures& all, uint64_t seeds, double seconds) {

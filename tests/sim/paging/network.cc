@@ -83,9 +83,18 @@ void Network::Connection::feed(std::span<const std::byte> bytes) {
 
 void Network::Connection::maybe_lie(std::vector<std::byte>& bytes) {
   auto header = wire::decode_header(std::span<const std::byte, wire::kHeaderBytes>(bytes.data(), wire::kHeaderBytes));
-  if (!header.ok() || header->operation != wire::Operation::kReadPages || header->status != wire::Status::kOk) return;
+  if (!header.ok() || header->status != wire::Status::kOk) return;
+  const bool read = header->operation == wire::Operation::kReadPages;
+  const bool written = header->operation == wire::Operation::kWritePages;
+  if (!read && !(written && machine.lie == Lie::kMalformed)) return;
   if (machine.lie == Lie::kNone || network.random(machine.lie_one_in) != 0) return;
   machine.lied_ns = g_now_ns;
+  if (machine.lie == Lie::kMalformed) {
+    header->body_bytes = 3;
+    bytes.assign(wire::kHeaderBytes + header->body_bytes, std::byte{0xff});
+    wire::encode_header(*header, bytes.data());
+    return;
+  }
   auto body = std::span(bytes).subspan(wire::kHeaderBytes);
   wire::PageSetView set = wire::PageSetView::decode(body).value();
   std::vector<wire::PageEntry> entries;

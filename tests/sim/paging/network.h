@@ -30,8 +30,8 @@ int64_t now_ns();
 
 class Network;
 
-// What a donor does to the answers to reads.
-enum class Lie : uint8_t { kNone, kDamaged, kAbsent, kOlder };
+// What a donor does to the answers to reads; kMalformed: to those to writes, too.
+enum class Lie : uint8_t { kNone, kDamaged, kAbsent, kOlder, kMalformed, kKinds };
 
 // A machine with a hecatond on it.
 class Machine {

@@ -295,7 +295,16 @@ void PagingSim::tell(const std::string& what) {
 std::string PagingSim::story() const {
   std::string all;
   for (const std::string& line : story_) all += "  " + line + "\n";
-  return all;
+  const PlacementTable& placement = pool_->placement();
+  for (size_t donor = 0; donor < pool_->donors(); ++donor) {
+    all += fmt::format("  donor {} ({}): {}, {} of {} extents{}{}{}\n", donor, url_of(donor),
+                       name_of(pool_->states().of(donor)), placement.placed_at(donor), placement.capacity(donor),
+                       placement.is_open(donor) ? "" : ", closed", placement.is_leaving(donor) ? ", leaving" : "",
+                       has_what_it_had(donor) ? "" : ", forgot");
+  }
+  return all + fmt::format("  {} pages resident of {}, {} extents, {} runs in flight, {} copies lack room\n",
+                           state_->budget.resident(), world_.budget, placement.extents(),
+                           keeper_->evictor().in_flight(), pool_->lacking_copies());
 }
 
 void PagingSim::note_new_donors() {
@@ -374,8 +383,9 @@ void PagingSim::fail(Failure::Kind kind, Machine& machine, int64_t for_ns) {
       machine.slow_ns = static_cast<int64_t>(random(400 * kMs));
       break;
     case Failure::Kind::kLie:
-      machine.lie = static_cast<Lie>(1 + random(3));
+      machine.lie = static_cast<Lie>(1 + random(static_cast<uint64_t>(Lie::kKinds) - 1));
       machine.lie_one_in = 1 + static_cast<unsigned>(random(8));
+      if (world_.wild && random(2) == 0) slow_another(machine, ends);
       break;
     case Failure::Kind::kFull:
       if (world_.protection == Protection::kNone) return;
@@ -391,6 +401,18 @@ void PagingSim::fail(Failure::Kind kind, Machine& machine, int64_t for_ns) {
       return;
   }
   failures_.push_back({kind, &machine, ends});
+}
+
+// One that always lies, and one that is only slow: what is lost is lost by impatience.
+void PagingSim::slow_another(Machine& liar, int64_t ends_ns) {
+  Machine& other = any_machine();
+  for (const Failure& failure : failures_) {
+    if (failure.machine == &other) return;
+  }
+  if (&other == &liar || !other.runs()) return;
+  liar.lie_one_in = 1;
+  other.slow_ns = static_cast<int64_t>(random(400 * kMs));
+  failures_.push_back({Failure::Kind::kSlow, &other, ends_ns});
 }
 
 void PagingSim::heal(const Failure& failure) {
@@ -500,6 +522,10 @@ std::string PagingSim::fault_of_copies(PageNumber page, uint32_t version, const 
 
 // What the table promises of an extent's pages is so, at every complete copy, always.
 void PagingSim::audit(ExtentNumber extent) {
+  const uint64_t lacking = pool_->lacking_copies();
+  if (lacking > pool_->placement().extents() * (pool_->placement().wanted() + 1)) {
+    return breach(fmt::format("audit: {} copies are said to lack room, more than there are", lacking), PageNumber(0));
+  }
   const CopySet copies = pool_->placement().copies_of(extent);
   const uint64_t end = std::min(world_.pages, (extent.value + 1) * kPagesPerExtent);
   for (PageNumber page(extent.value * kPagesPerExtent); page.value < end; ++page) {
@@ -569,12 +595,16 @@ void PagingSim::settle_and_verify() {
   }
   depth_ = 0;
   if (over()) return;
-  if (const Processor* left = waiting_processor()) return breach("a processor is never woken", left->page);
+  size_t live = 0;
+  for (size_t i = 0; i < pool_->donors(); ++i) {
+    live += pool_->states().live(i) && !pool_->placement().is_leaving(i);
+  }
+  if (const Processor* left = waiting_processor()) {
+    // All donors were removed: the guest waits until one is added.
+    if (live > 0) return breach("a processor is never woken", left->page);
+    return check_end();
+  }
   if (!at_rest()) {
-    size_t live = 0;
-    for (size_t i = 0; i < pool_->donors(); ++i) {
-      live += pool_->states().live(i) && !pool_->placement().is_leaving(i);
-    }
     const bool room = world_.lends_extents >= pool_->placement().extents() && live >= pool_->placement().wanted();
     if (!all_drained() && room) return breach("a donor is never drained", PageNumber(0));
     if (!all_protected() && room) return breach("protection never comes back", PageNumber(0));
@@ -590,15 +620,15 @@ void PagingSim::settle_and_verify() {
     reader.page = PageNumber(page);
     processors_.push_back(reader);
     access(processors_.back());
-    int patience = 20'000;
-    while (processors_.back().waiting && !over() && --patience > 0) {
+    const int64_t until_ns = now_ns() + 30 * kS;
+    while (processors_.back().waiting && !over() && now_ns() < until_ns) {
       network_.advance(static_cast<int64_t>(random(50'000)));
       for (Shard& shard : shards_) fault_turn(shard);
       evict_turn();
       prefetch_turn();
       pool_turn();
     }
-    if (patience == 0) breach("a processor is never woken at the end", PageNumber(page));
+    if (processors_.back().waiting && !over()) breach("a processor is never woken at the end", PageNumber(page));
     processors_.pop_back();
   }
 }

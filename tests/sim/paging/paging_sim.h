@@ -118,6 +118,7 @@ class PagingSim final : public GuestModel {
   void disturb();
   void begin_failure();
   void fail(Failure::Kind kind, Machine& machine, int64_t for_ns);
+  void slow_another(Machine& liar, int64_t ends_ns);
   void heal(const Failure& failure);
   void heal_all();
   void change_pool();
