@@ -47,7 +47,7 @@ class Supervisor {
   std::vector<std::string> nodes_with_tokens() const;
   bool start_qemu();
   bool find_orphan();
-  bool take_from_pager(OwnedFd connection);
+  bool take_from_pager(ControlLine line);
   bool take_from_qemu();
   bool read_kept_configuration();
   int watch();

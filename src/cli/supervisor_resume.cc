@@ -36,7 +36,7 @@ bool Supervisor::find_orphan() {
   if (!qemu.ok()) return fail(kExitMachine, "QEMU's process is not found: " + qemu.error().describe());
   qemu_ = std::move(qemu).value();
   Result<OwnedFd> connection = folder_.connect();
-  const bool taken = connection.ok() ? take_from_pager(std::move(connection).value()) : take_from_qemu();
+  const bool taken = connection.ok() ? take_from_pager(ControlLine(std::move(connection).value())) : take_from_qemu();
   if (!taken && forced_exit_) qemu_.release();  // it may still be had by somebody with more rights
   return taken;
 }
@@ -52,10 +52,10 @@ bool Supervisor::read_kept_configuration() {
   return true;
 }
 
-bool Supervisor::take_from_pager(OwnedFd connection) {
-  ControlLine line(std::move(connection));
+bool Supervisor::take_from_pager(ControlLine line) {
   (void)line.send({{"ask", "adopt"}}).ok();
   auto answer = line.wait(kAdoptMs);
+  if (!answer && !line.fill()) return take_from_qemu();  // it was on its way out: killed a moment ago
   std::vector<OwnedFd> descriptors = line.take_descriptors();
   if (!answer || answer->value("event", "") != "adopted" || descriptors.size() < 4) {
     return fail(kExitMachine, fmt::format("the pager of VM '{}' does not let itself be taken: {}", options_.name,

@@ -15,6 +15,13 @@ KILLS = 50
 MEMORY_LOST = 4
 
 
+def has_socket(pid):
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:") for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:  # a descriptor that was closed meanwhile
+        return False
+
+
 class TakeoverTest(EndToEndTest):
     def kill_pagers(self, run, kills):
         seed = int.from_bytes(os.urandom(4), "little")
@@ -106,6 +113,19 @@ class TakeoverTest(EndToEndTest):
         os.kill(run.pager(), signal.SIGKILL)
         wait_until("the end of the pager", lambda: run.find("pager") is None, 30)
         run.resume()
+        wait_until("a new pager", lambda: "goes on with a new pager" in run.errors(), 60)
+        self.assert_all_right(run, 1)
+
+    def test_resume_pager_starts_a_pager_if_the_old_one_dies_instead_of_answering(self):
+        run = Run(self)
+        run.wait_until_paging()
+        run.process.kill()
+        run.process.wait()
+        pager = run.pager()
+        os.kill(pager, signal.SIGSTOP)
+        run.resume()
+        wait_until("the question to the pager", lambda: has_socket(run.process.pid), 30)
+        os.kill(pager, signal.SIGKILL)
         wait_until("a new pager", lambda: "goes on with a new pager" in run.errors(), 60)
         self.assert_all_right(run, 1)
 
