@@ -34,12 +34,12 @@ Result<void> make_private(const std::string& path) {
   return {};
 }
 
-// Nothing: somebody else holds the lock.
-Result<std::optional<OwnedFd>> lock_file(const std::string& path) {
+// kBusy: somebody else holds the lock.
+Result<OwnedFd> lock_file(const std::string& path) {
   OwnedFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return system_error("the VM's lock file");
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return std::optional(std::move(fd));
-  if (errno == EWOULDBLOCK) return std::optional<OwnedFd>();
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno == EWOULDBLOCK) return Error{ErrorCode::kBusy, 0, "the VM is running, or has a supervisor"};
   return system_error("locking the VM's lock file");
 }
 
@@ -66,28 +66,25 @@ Result<sockaddr_un> address_of(const std::string& path) {
 RuntimeFolder::RuntimeFolder(const std::string& vm_name) : path_(base_path() + "/" + vm_name) {}
 
 Result<OwnedFd> RuntimeFolder::claim() {
-  auto prepare = [this]() -> Result<std::optional<OwnedFd>> {
+  auto prepare = [this]() -> Result<OwnedFd> {
     HEC_TRY(make_private(base_path()));
     HEC_TRY(make_private(path_));
     return lock_file(file("lock"));
   };
   for (int tries = 0; tries < kClaimTries; ++tries) {
-    Result<std::optional<OwnedFd>> lock = prepare();
+    Result<OwnedFd> lock = prepare();
     if (!lock.ok() && lock.error().os_error == ENOENT) continue;  // removed just now
     if (!lock.ok()) return lock.error();
-    if (!lock.value()) return Error{ErrorCode::kBusy, 0, "a VM of this name is running"};
-    if (!still_there(lock.value()->get(), file("lock"))) continue;
+    if (!still_there(lock->get(), file("lock"))) continue;
     for (const char* left : {"pager", "watcher"}) unlink(file(left).c_str());
-    [[maybe_unused]] int cleared = ftruncate(lock.value()->get(), 0);
-    return std::move(*lock.value());
+    [[maybe_unused]] int cleared = ftruncate(lock->get(), 0);
+    return lock;
   }
   return Error{ErrorCode::kBusy, 0, "the VM's folder keeps being removed"};
 }
 
 Result<OwnedFd> RuntimeFolder::begin_watching() {
-  std::optional<OwnedFd> lock = HEC_TRY(lock_file(file("watcher")));
-  if (!lock) return Error{ErrorCode::kBusy, 0, "the VM has a supervisor"};
-  return std::move(*lock);
+  return lock_file(file("watcher"));
 }
 
 Result<OwnedFd> RuntimeFolder::listen() {
@@ -133,8 +130,8 @@ bool RuntimeFolder::taken() const {
 }
 
 void RuntimeFolder::remove_if_free() {
-  Result<std::optional<OwnedFd>> lock = lock_file(file("lock"));
-  if (lock.ok() && lock.value() && still_there(lock.value()->get(), file("lock"))) remove_files();
+  Result<OwnedFd> lock = lock_file(file("lock"));
+  if (lock.ok() && still_there(lock->get(), file("lock"))) remove_files();
 }
 
 void RuntimeFolder::remove_files() const {
