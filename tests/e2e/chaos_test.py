@@ -63,7 +63,7 @@ class ChaosTest(EndToEndTest):
         self.assert_alive()
         status = self.vm.status()
         return (status.get("exposed_bytes") == 0 and status.get("protection") == "mirror" and
-                [node["state"] for node in status["nodes"] if "disk" not in node["url"]] == ["live"] * DONORS)
+                sum(node["state"] in ("live", "full") for node in status["nodes"] if "disk" not in node["url"]) == DONORS)
 
     def wait_until_protected(self):
         try:
