@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <future>
 
+#include "donor/fake_peer_for_tests.h"
 #include "donor/host_for_tests.h"
 #include "donor/region.h"
 
@@ -218,6 +220,29 @@ TEST_F(BackingTest, ARegionThatEndedIsNotKeptByWhatIsStillToBePushedOut) {
     file = kept;
   }
   EXPECT_TRUE(file.expired());
+}
+
+// Else a slow disk would hold up a takeover, and, behind it, every VM that opens a region at this donor.
+TEST_F(BackingTest, AWriterThatWaitsForTheDiskHoldsUpNoLaterPager) {
+  OPEN_OR_SKIP(backing, Backing::Limits{.kept_bytes = 1_MiB, .most_bytes = 0});  // one page, and writers wait
+  DonorState donor{64_MiB, 100, {.backing = backing.get()}};
+  auto open_region = [&](FakePeer& peer, uint64_t epoch) {
+    wire::OpenRegion open = region_named("vm", 8_MiB, 8_MiB);
+    open.epoch = epoch;
+    EXPECT_EQ(peer.ask(hello_frame(7, wire::Role::kWriteBack)).status(), wire::Status::kOk);
+    return peer.ask(open_frame(open)).status();
+  };
+  FakePeer first(donor), second(donor);
+  ASSERT_EQ(open_region(first, 1), wire::Status::kOk);
+  std::thread writer([&] { EXPECT_EQ(first.ask(write_frame(1, {PageNumber(3)}, 1)).status(), wire::Status::kOk); });
+  eventually([&] { return donor.regions.usage().used_bytes > 0; });
+  auto opened = std::async(std::launch::async, [&] { return open_region(second, 2); });
+  EXPECT_EQ(opened.wait_for(std::chrono::milliseconds(kPatienceMs)), std::future_status::ready);
+  // More than is kept: the disk's thread catches up, and with it the writer.
+  auto other = backing->make_file(2_MiB).value();
+  backing->touched(other, {PageNumber(0), 2 * kPagesPerExtent});
+  writer.join();
+  EXPECT_EQ(opened.get(), wire::Status::kOk);
 }
 
 TEST(Backing, ADirectoryThatCannotServeIsRefusedWithTheReason) {
