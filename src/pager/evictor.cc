@@ -222,7 +222,6 @@ void Evictor::complete(Batch& batch) {
   batch.used = false;
   --in_flight_;
   (batch.purpose == Purpose::kEvict ? leaving_pages_ : cleaning_pages_) -= batch.pages;
-  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_threads();
 }
 
 // False: the page stays as it is now; it was taken back, or its bytes are still only here.
@@ -282,7 +281,7 @@ void Evictor::punch_stretch(const Batch& batch, uint64_t first, uint64_t end) {
     state_.table.release(page_of(batch, i));
     freed += batch.items[i].mine;
   }
-  state_.budget.give(freed);
+  if (state_.give_budget(freed)) backend_.wake_fault_threads();
   state_.counters.evicted.add(freed);
   state_.memory.wake(run);
 }

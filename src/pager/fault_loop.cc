@@ -154,6 +154,11 @@ void FaultLoop::wake_evictor() {
   evict_.nudge()();
 }
 
+// Itself, too: what it has given back may be what an earlier fault of its own waits for.
+void FaultLoop::wake_fault_threads() {
+  for (FaultLoop* peer : peers_) peer->nudge_.always();
+}
+
 void FaultLoop::report_loss(LossReport report) {
   context_.loss.report(report);
 }

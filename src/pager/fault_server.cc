@@ -60,17 +60,22 @@ FaultServer::Outcome FaultServer::try_serve(const Fault& fault) {
   return Outcome::kDone;
 }
 
+// Another shard's fault may wait for it: its thread would sleep on, for nobody evicts while there is budget.
+void FaultServer::give_budget(uint64_t pages) {
+  if (state_.give_budget(pages)) backend_.wake_fault_threads();
+}
+
 FaultServer::Outcome FaultServer::fill_with_zeros(const Fault& fault) {
   if (!state_.budget.try_take(1)) return Outcome::kDeferForBudget;
   if (!state_.table.begin_fill(fault.page)) {
-    state_.budget.give(1);
+    give_budget(1);
     return Outcome::kDefer;
   }
   InstallOutcome outcome = state_.memory.zero_page(fault.page);
   if (outcome == InstallOutcome::kFailed) return refuse(fault);
   if (outcome != InstallOutcome::kInstalled) {
     state_.table.abort_fill(fault.page);
-    state_.budget.give(1);
+    give_budget(1);
     if (outcome == InstallOutcome::kAlreadyPresent) drop_foreign_page(fault.page);
     return outcome == InstallOutcome::kGone ? Outcome::kDone : Outcome::kDefer;  // gone: with the thread that waits
   }
@@ -84,7 +89,7 @@ FaultServer::Outcome FaultServer::fetch(const Fault& fault) {
   if (free_slots_.empty()) return Outcome::kDefer;
   if (!state_.budget.try_take(1)) return Outcome::kDeferForBudget;
   if (!state_.table.begin_fetch(fault.page)) {
-    state_.budget.give(1);
+    give_budget(1);
     return Outcome::kDefer;
   }
   state_.remote_pages.fetch_sub(1);
@@ -311,7 +316,7 @@ void FaultServer::install(Slot& slot, uint32_t index, const std::byte* bytes) {
     // waits.)
     state_.table.abort_fetch(fault.page);
     state_.remote_pages.fetch_add(1);
-    state_.budget.give(1);
+    give_budget(1);
     if (outcome == InstallOutcome::kAlreadyPresent) drop_foreign_page(fault.page);
     if (outcome != InstallOutcome::kGone) defer(fault, Outcome::kDefer);
     return;
@@ -328,7 +333,7 @@ void FaultServer::drop_discarded(uint32_t index) {
   free_slot(index);
   state_.table.drop_fetch(page);
   state_.mark_discards(page);
-  state_.budget.give(1);
+  give_budget(1);
   state_.counters.discarded.add();
   state_.memory.wake({page, 1});
   backend_.wake_evictor();  // it tells the donor
@@ -394,7 +399,7 @@ FaultServer::Outcome FaultServer::refuse(const Fault& fault) {
 void FaultServer::lose(PageNumber page, std::string reason) {
   const PageState state = state_.table.get(page).state;
   if (state_.on_loss == OnLoss::kPoison && state_.table.lose(page)) {
-    if (state != PageState::kRemote) state_.budget.give(1);
+    if (state != PageState::kRemote) give_budget(1);
     if (state == PageState::kRemote) state_.remote_pages.fetch_sub(1);
   }
   state_.counters.lost.add();
@@ -444,7 +449,7 @@ void FaultServer::finish_discard(PageRun run, bool resident) {
     // After the release: the evictor passes over a busy page, and would take the mark with it.
     if (state_.table.get(page).held) state_.mark_discards(page);
   }
-  state_.budget.give(std::exchange(discarded_resident_, 0));  // after the punch: the count is never too low
+  give_budget(std::exchange(discarded_resident_, 0));  // after the punch: the count is never too low
 }
 
 }  // namespace hecaton

@@ -49,6 +49,8 @@ class FaultBackend {
   // The reader of this stream is coming to that shard's pages: its server is to adopt it.
   virtual void hand_stream(unsigned shard, const Prefetcher::Stream& stream) = 0;
   virtual void wake_evictor() = 0;
+  // Budget is free, for which a fault at some shard waits: all of them are to call retry_deferred().
+  virtual void wake_fault_threads() = 0;
   virtual void report_loss(LossReport report) = 0;
 };
 
@@ -84,6 +86,7 @@ class FaultServer {
   };
   enum class Outcome : uint8_t { kDone, kDefer, kDeferForBudget };
 
+  void give_budget(uint64_t pages);
   Outcome try_serve(const Fault& fault);
   Outcome fill_with_zeros(const Fault& fault);
   Outcome fetch(const Fault& fault);

@@ -70,6 +70,7 @@ class FaultServerTest : public testing::Test, public GuestMemory, public FaultBa
   void prefetch(const PrefetchWindow&) override {}
   void hand_stream(unsigned, const Prefetcher::Stream&) override {}
   void wake_evictor() override {}
+  void wake_fault_threads() override { ++fault_wakes_; }
   void report_loss(LossReport report) override { ADD_FAILURE() << report.reason; }
 
   static Fault missing(PageNumber page) { return {page, Fault::Kind::kMissing, true, 0}; }
@@ -93,6 +94,7 @@ class FaultServerTest : public testing::Test, public GuestMemory, public FaultBa
   FaultServer shard0_{state_, Prefetcher({.region_pages = kPages}), *this, 0};
   FaultServer shard1_{state_, Prefetcher({.region_pages = kPages}), *this, 1};
   std::vector<PageNumber> woken_;
+  int fault_wakes_ = 0;
   std::function<void()> within_next_punch_;
 };
 
@@ -131,6 +133,24 @@ TEST_F(FaultServerTest, AsksForBudgetAtWhicheverShardAFaultWaitsForIt) {
   state_.budget.give(1);
   shard1_.retry_deferred();
   EXPECT_EQ(PageState::kDirty, state_.table.get(kOfShard1).state);
+}
+
+// The evictor wakes nobody for it: while there is budget nothing has to leave.
+TEST_F(FaultServerTest, WakesTheFaultsOfOtherShardsForTheBudgetThatADiscardFrees) {
+  shard0_.handle(missing(kOfShard0));
+  ASSERT_TRUE(state_.budget.try_take(kBudget - 1));
+  shard1_.handle(missing(kOfShard1));
+  ASSERT_FALSE(shard1_.retry_deferred()) << "it sleeps until it is woken";
+  shard0_.discard({kOfShard0, 1});
+  EXPECT_EQ(1, fault_wakes_);
+  shard1_.retry_deferred();
+  EXPECT_EQ(PageState::kDirty, state_.table.get(kOfShard1).state);
+}
+
+TEST_F(FaultServerTest, WakesNobodyForBudgetThatNobodyWaitsFor) {
+  shard0_.handle(missing(kOfShard0));
+  shard0_.discard({kOfShard0, 1});
+  EXPECT_EQ(0, fault_wakes_);
 }
 
 // Invariant 5: what is counted is never less than what is there.

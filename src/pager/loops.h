@@ -101,6 +101,7 @@ class FaultLoop final : public FaultBackend {
   void prefetch(const PrefetchWindow& window) override;
   void hand_stream(unsigned shard, const Prefetcher::Stream& stream) override;
   void wake_evictor() override;
+  void wake_fault_threads() override;
   void report_loss(LossReport report) override;
 
  private:

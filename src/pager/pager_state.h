@@ -103,6 +103,11 @@ class PagerState {
   // A fault waits for free budget, at any shard: each raises it before its own try, and whoever frees some takes it and
   // wakes all of them. One that is woken in vain has raised it again by then.
   std::atomic<bool> fault_stalled{false};
+  // Any thread gives budget back with this. True: fault threads wait for it, and are to be woken now.
+  [[nodiscard]] bool give_budget(uint64_t pages) {
+    budget.give(pages);
+    return fault_stalled.load() && fault_stalled.exchange(false);
+  }
   std::atomic<uint32_t> prefetch_paused{0};  // at so many shards
   std::atomic<bool> compressing{false};      // pages that leave now
   // Faults that were left to whoever is fetching their page, so far. A fault thread raises it and then looks at the

@@ -86,8 +86,9 @@ void PagingModel::die_and_recover() {
   keep_words();
   depth_ = 0;
   no_discard_is_served();
-  in_evictor_ = in_prefetcher_ = false;
+  in_evictor_ = in_prefetcher_ = evictor_asleep_ = false;
   for (Shard& shard : shards_) {
+    shard.asleep = false;
     shard.demand.clear();
     shard.streams.clear();
     shard.running = false;
@@ -170,6 +171,7 @@ void PagingModel::discard_for_guest(Shard& shard) {
 
 void PagingModel::deliver_event(Shard& shard) {
   Running running(shard.running);
+  shard.asleep = shard.asleep && shard.events.removals.empty() && shard.events.faults.empty();
   if (!shard.events.removals.empty()) return discard_for_guest(shard);
   if (shard.events.faults.empty()) return;
   count_overlap(shard);
@@ -191,13 +193,25 @@ void PagingModel::repeat_old_event() {
   fault.since_ns = INT64_MAX;
   Shard& shard = shard_of(fault.page);
   Running running(shard.running);
+  shard.asleep = false;
   shard.server->handle(fault);
 }
 
+// A thread that has nothing to do sleeps, and what wakes it is either work of its own or another thread.
+void PagingModel::retry(Shard& shard) {
+  if (shard.asleep) return;
+  Running running(shard.running);
+  shard.woken = false;
+  shard.asleep = !shard.server->retry_deferred() && !shard.woken;
+}
+
 void PagingModel::evict() {
+  if (evictor_asleep_) return;
   Running running(in_evictor_);
-  logic_->evictor.start();
-  if (random(8) == 0) logic_->evictor.send_discards();
+  Evictor& evictor = logic_->evictor;
+  evictor.start();
+  if (random(8) == 0) evictor.send_discards();
+  evictor_asleep_ = !evictor.due() && evictor.in_flight() == 0 && !evictor.more_discards();
 }
 
 // Inside a kernel call of one of the pager's threads the guest runs, and so may the other threads.
@@ -267,12 +281,9 @@ void PagingModel::do_step() {
     case 9:
       deliver(prefetch_);
       break;
-    case 10: {
-      Shard& shard = any_shard();
-      Running running(shard.running);
-      shard.server->retry_deferred();
+    case 10:
+      retry(any_shard());
       break;
-    }
     case 11:
       if (random(4) == 0) repeat_old_event();
       if (options_.discards && random(4) == 0) discard_some();
@@ -310,11 +321,8 @@ void PagingModel::reach_rest() {
     }
     deliver(prefetch_);
     deliver(write_back_);
-    if (state().fault_stalled.load()) evict();
-    for (Shard& shard : shards_) {
-      Running running(shard.running);
-      shard.server->retry_deferred();
-    }
+    evict();
+    for (Shard& shard : shards_) retry(shard);
   }
   depth_ = 0;
   mortal_ = true;

@@ -81,7 +81,8 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
     ++streams_handed_;
   }
   std::string answering_donor() override { return "the-model:1"; }
-  void wake_evictor() override {}
+  // It is woken only if it sleeps; if not, it looks for work once more before it does.
+  void wake_evictor() override { evictor_asleep_ = false; }
   void report_loss(LossReport report) override { loss_ = report.reason; }
   bool prepare(ExtentNumber extent) override {
     may_die();
@@ -93,7 +94,12 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
                   std::span<const iovec> pages) override;
   void send_discard(ExtentNumber extent, std::span<const PageRun> runs) override;
   void let_others_run() override { preempt(); }
-  void wake_fault_threads() override {}
+  void wake_fault_threads() override {
+    for (Shard& shard : shards_) {
+      shard.asleep = false;
+      shard.woken = true;
+    }
+  }
   std::optional<size_t> donor_of(ExtentNumber) override { return 0; }
   bool send_read(uint64_t request, size_t donor, std::span<const PageNumber> pages) override;
 
@@ -129,6 +135,7 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
     std::deque<Message> demand;
     std::deque<Prefetcher::Stream> streams;  // handed to it, not adopted yet
     bool running = false;
+    bool asleep = false, woken = false;  // woken: it will not fall asleep this time
   };
 
   // What dies with the pager.
@@ -158,6 +165,7 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
   void discard_for_guest(Shard& shard);
   void repeat_old_event();
   void deliver(std::deque<Message>& queue);
+  void retry(Shard& shard);
   void evict();
   void start_prefetch();
   void discard_some();
@@ -191,7 +199,7 @@ class PagingModel final : public GuestModel, public FaultBackend, public Evictio
   std::vector<uint32_t> words_before_;           // as they were after the pager's last call
   uint64_t points_ = 0, deaths_ = 0;
   bool mortal_ = true, recovering_ = false;
-  bool in_evictor_ = false, in_prefetcher_ = false;
+  bool in_evictor_ = false, in_prefetcher_ = false, evictor_asleep_ = false;
   bool donor_saw_words_ = false;
   int depth_ = 0;
   uint64_t shards_overlapped_ = 0, streams_handed_ = 0;

@@ -106,6 +106,7 @@ void PagingModel::deliver(std::deque<Message>& queue) {
   } else {
     Shard& shard = shard_of(message.pages.front());
     Running running(shard.running);
+    shard.asleep = false;
     std::vector<std::byte> body = answer(message.pages);
     if (options_.damage > 0 && static_cast<double>(random(1000)) < options_.damage * 1000) body.back() ^= std::byte{1};
     taken = shard.server->on_read_reply(message.id, wire::Status::kOk, body);

@@ -51,7 +51,7 @@ void PrefetchWorker::gather(Request& request) {
     budget_short_ = !state_.budget.try_take_for_prefetch(1);
     if (budget_short_) return;
     if (!state_.table.begin_fetch(page)) {
-      state_.budget.give(1);
+      give_budget();
       continue;
     }
     state_.remote_pages.fetch_sub(1);
@@ -193,11 +193,14 @@ void PrefetchWorker::install_unmapped(PageNumber page, const std::byte* bytes, b
   state_.memory.wake({page, 1});
 }
 
+void PrefetchWorker::give_budget() {
+  if (state_.give_budget(1)) backend_.wake_fault_threads();
+}
+
 void PrefetchWorker::give_back(PageNumber page) {
   state_.table.abort_fetch(page);
   state_.remote_pages.fetch_add(1);
-  state_.budget.give(1);
-  if (state_.fault_stalled.exchange(false)) backend_.wake_fault_threads();
+  give_budget();
   state_.memory.wake({page, 1});  // its waiters' events are read and gone: let them fault again
 }
 

@@ -62,6 +62,7 @@ class PrefetchWorker {
   Request& free_request();
   void submit(Request& request);
   void end(Request& request);
+  void give_budget();
   void give_back(PageNumber page);
   void install(const Request& request, const wire::PageSetView& answer);
   void install_run(const Request& request, PageRun run, const std::byte* bytes);

@@ -72,6 +72,7 @@ class PagingSim final : public GuestModel {
     void prefetch(const PrefetchWindow& window) override;
     void hand_stream(unsigned shard, const Prefetcher::Stream& stream) override;
     void wake_evictor() override {}
+    void wake_fault_threads() override {}
     void report_loss(LossReport report) override { sim.loss_.report(report); }
     PagingSim& sim;
     FaultServer server;
