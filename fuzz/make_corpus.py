@@ -5,7 +5,7 @@ import struct
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 PAGE = 4096
-VERSION = 2
+VERSION = 3
 HELLO, OPEN, READ, WRITE, DISCARD, STAT, CLOSE, MAP, RESERVE = range(1, 10)
 
 

@@ -30,7 +30,7 @@
 namespace hecaton::wire {
 
 inline constexpr uint32_t kMagic = 0x4e434548;  // "HECN"
-inline constexpr uint8_t kProtocolVersion = 2;
+inline constexpr uint8_t kProtocolVersion = 3;
 inline constexpr size_t kHeaderBytes = 24;
 inline constexpr size_t kMaxPagesPerFrame = kPagesPerExtent;
 inline constexpr size_t kPageEntryBytes = 24;
