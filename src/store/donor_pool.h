@@ -202,6 +202,7 @@ class DonorPool {
   void reach_again(size_t donor, int64_t now_ns);
   void take_back(size_t donor, int64_t now_ns);
   void give_up(size_t donor, const std::string& why);
+  void finish_removal(size_t donor);
   void make_room();
   std::optional<size_t> find(const NodeUrl& url) const;
   Result<void> check_others_than(size_t donor, std::string* problem) const;

@@ -276,14 +276,16 @@ Result<void> DonorPool::remove(const NodeUrl& url, bool force, std::string* prob
   if (!force) HEC_TRY(check_others_than(*donor, problem));
   members_[*donor].removed = true;
   keep_flag(*donor, MemberRecord::kRemoved);
-  if (placed > 0) {
-    give_up(*donor, "it was removed by hand");
-  } else {
-    placement_->set_open(*donor, false);
-    keep_state(*donor, MemberRecord::kGone);
-    set_state(*donor, DonorState::kGone);
-  }
+  finish_removal(*donor);
   return {};
+}
+
+// Whoever takes over goes on here, if the pager dies in between.
+void DonorPool::finish_removal(size_t donor) {
+  if (placement_->placed_at(donor) > 0) return give_up(donor, "it was removed by hand");
+  placement_->set_open(donor, false);
+  keep_state(donor, MemberRecord::kGone);
+  set_state(donor, DonorState::kGone);
 }
 
 }  // namespace hecaton

@@ -65,6 +65,9 @@ Result<void> DonorPool::take_over(std::string* problem) {
     }
   }
   placement_->recount();
+  for (size_t donor = 0; donor < donors(); ++donor) {
+    if (members_[donor].removed && states_.of(donor) == DonorState::kCut) finish_removal(donor);
+  }
   return {};
 }
 
@@ -99,7 +102,10 @@ Result<void> DonorPool::take_over_member(size_t donor, std::string* problem) {
     keep_state(*member.inherits_from, MemberRecord::kGone);
     states_.set(*member.inherits_from, DonorState::kGone);
   }
-  if (record.state.load() == MemberRecord::kMember) return reach_member(donor, problem);
+  if (record.state.load() == MemberRecord::kMember) {
+    if (!member.removed) return reach_member(donor, problem);
+    return begin_cut(donor, "it was removed by hand"), Result<void>();
+  }
   placement_->set_open(donor, false);
   // Of those that are gone no other number of the same URL is known; one that was given up may come back.
   member.replaced = record.state.load() == MemberRecord::kGone;

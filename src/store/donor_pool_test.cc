@@ -273,6 +273,19 @@ TEST_F(Takeover, ADonorThatWasAddedOrRemovedMeanwhileIsKnown) {
   EXPECT_TRUE(pool->placement().is_leaving(0));
 }
 
+TEST_F(Takeover, ARemovalThatWasCutShortIsFinished) {
+  next_pager();
+  config_.placement_words[0].store(CopySet().with(2, true).word());
+  for (size_t donor : {1, 2}) records_[donor].flags.fetch_or(MemberRecord::kRemoved);
+  auto pool = next_pager();
+  EXPECT_EQ(pool->states().of(1), DonorState::kGone);
+  EXPECT_EQ(pool->states().of(2), DonorState::kLost) << "its copies are to be dealt with";
+  EXPECT_FALSE(pool->shown(1));
+  EXPECT_EQ(pool->states().of(3), DonorState::kLive);
+  EXPECT_EQ(records_[1].state.load(), MemberRecord::kGone);
+  EXPECT_EQ(records_[2].state.load(), MemberRecord::kLost);
+}
+
 TEST_F(Takeover, DamagedRecordsEndIt) {
   next_pager();
   config_.placement_words[0].store(CopySet().with(kDonors + 7, true).word());
