@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -211,13 +210,6 @@ bool names_a_benchmark(const std::vector<std::string>& arguments) {
   return false;
 }
 
-int explain_usage(const CLI::App& app, const CLI::ParseError& error) {
-  std::string name = "hecaton bench";
-  for (const CLI::App* verb : app.get_subcommands()) name += " " + verb->get_name();
-  print_error("{}: {}; {} --help shows the options\n", name, explain(error), name);
-  return kExitUsage;
-}
-
 }  // namespace
 
 int bench(const std::vector<std::string>& arguments) {
@@ -236,12 +228,7 @@ int bench(const std::vector<std::string>& arguments) {
   CLI::App* all = app.add_subcommand("all", "all of them, one after the other");
   all->footer("--html FILE writes a page with the plots that needs nothing else.");
   add_common_options(*all, given, true);
-  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
-  try {
-    app.parse(reversed);
-  } catch (const CLI::ParseError& error) {
-    return error.get_exit_code() == 0 ? app.exit(error) : explain_usage(app, error);
-  }
+  if (auto status = parse_verb(app, arguments)) return *status;
   for (const bench::Benchmark& benchmark : bench::benchmarks()) {
     if (app.got_subcommand(benchmark.name)) return run(given, std::span(&benchmark, 1));
   }

@@ -1,7 +1,6 @@
 // hecaton doctor: what this machine can do, what each thing means, and the command that mends what is wrong.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -63,14 +62,7 @@ int doctor(const std::vector<std::string>& arguments) {
       ->type_name("URL");
   app.add_option("--qemu", options.qemu, "the QEMU to look at")->type_name("PATH")->capture_default_str();
   app.add_flag("--json", json, "the same as JSON");
-  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
-  try {
-    app.parse(reversed);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help
-    print_error("hecaton doctor: {}; hecaton doctor --help shows the options\n", explain(error));
-    return kExitUsage;
-  }
+  if (auto status = parse_verb(app, arguments)) return *status;
   std::vector<Check> checks = examine_machine(options);
   bool can_run = true;
   for (const Check& check : checks) can_run = can_run && check.verdict != Verdict::kMissing;

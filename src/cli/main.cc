@@ -15,6 +15,7 @@
 #include "base/version.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
+#include "wire/token.h"
 
 namespace {
 
@@ -100,7 +101,7 @@ int run_verb(const std::vector<std::string>& arguments) {
   }
   print_error(
       "hecaton: there is no '{}'; the verbs are run, status, resume-pager, pool, doctor and bench (hecaton --help)\n",
-      arguments[0]);
+      hecaton::without_tokens(arguments[0]));
   return hecaton::cli::kExitUsage;
 }
 

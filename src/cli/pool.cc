@@ -1,9 +1,9 @@
 // hecaton pool: the donors of a VM that runs, and changes to them.
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "base/units.h"
 #include "cli/ask_pager.h"
+#include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/run_options.h"
 #include "cli/runtime_folder.h"
@@ -88,16 +88,7 @@ int pool(const std::vector<std::string>& arguments) {
   PoolOptions options;
   CLI::App app;
   describe(app, options);
-  std::vector<std::string> words(arguments.rbegin(), arguments.rend());  // CLI11 takes them from the back
-  try {
-    app.parse(words);
-  } catch (const CLI::CallForHelp&) {
-    print_output("{}", app.help());
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    print_error("hecaton pool: {}; hecaton pool --help tells the options\n", error.what());
-    return kExitUsage;
-  }
+  if (auto status = parse_verb(app, arguments)) return *status;
   return options.change == "list" ? list(options) : change(options);
 }
 

@@ -1,6 +1,6 @@
 // hecaton resume-pager: a new supervisor for a VM whose `hecaton run` was killed.
-#include <CLI/CLI.hpp>
 
+#include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/run_options.h"
 #include "cli/supervisor.h"
@@ -23,16 +23,7 @@ int resume_pager(const std::vector<std::string>& arguments) {
       ->type_name("FILE");
   app.add_flag("--live", options.live, "show a line of live figures on stderr");
   app.add_flag("-q,--quiet", options.quiet, "say nothing but problems");
-  std::vector<std::string> words(arguments.rbegin(), arguments.rend());  // CLI11 takes them from the back
-  try {
-    app.parse(words);
-  } catch (const CLI::CallForHelp&) {
-    print_output("{}", app.help());
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    print_error("hecaton resume-pager: {}; hecaton resume-pager --help tells the options\n", error.what());
-    return kExitUsage;
-  }
+  if (auto status = parse_verb(app, arguments)) return *status;
   if (!is_vm_name(options.name)) {
     print_error("hecaton resume-pager: '{}' is no name of a VM; hecaton status lists those that run\n", options.name);
     return kExitUsage;

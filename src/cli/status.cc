@@ -1,9 +1,9 @@
 // hecaton status: the VMs that run here, each with the figures that its pager tells.
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "base/units.h"
 #include "cli/ask_pager.h"
+#include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/run_options.h"
 #include "cli/runtime_folder.h"
@@ -48,16 +48,7 @@ int status(const std::vector<std::string>& arguments) {
   app.description("Lists the VMs that run here for this user, with their figures.");
   app.add_option("NAME", name, "only this VM");
   app.add_flag("--json", json, "all figures, as JSON: an object for each VM, in an array; with NAME only the object");
-  std::vector<std::string> words(arguments.rbegin(), arguments.rend());
-  try {
-    app.parse(words);
-  } catch (const CLI::CallForHelp&) {
-    print_output("{}", app.help());
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    print_error("hecaton status: {}; hecaton status --help tells the options\n", error.what());
-    return kExitUsage;
-  }
+  if (auto status = parse_verb(app, arguments)) return *status;
   nlohmann::ordered_json found = nlohmann::ordered_json::array();
   for (const std::string& vm : RuntimeFolder::names()) {
     RuntimeFolder folder(vm);

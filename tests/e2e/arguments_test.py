@@ -144,8 +144,17 @@ class ArgumentsTest(EndToEndTest):
     def test_asking_for_kernel_mode_without_its_module_are_refused(self):
         self.assert_refused((*BASE, "--mode", "kernel", "--", *DISPLAY), "(?i)giantvm", (2, 3))
 
+    def test_of_every_verb_may_be_wrong_without_a_token_being_told(self):
+        url = "a-token-that-nobody-sees@192.0.2.7"
+        for verb in ((), ("run",), ("status", "vm"), ("resume-pager", "vm"), ("pool",), ("pool", "list", "vm"),
+                     ("pool", "add", "vm", url), ("doctor",), ("bench", "fault")):
+            with self.subTest(verb=verb):
+                status, said = self.hecaton(*verb, url)
+                self.assertEqual(2, status, said)
+                self.assertNotIn("a-token-that-nobody-sees", said)
+
     def test_asking_for_help_are_answered_for_every_verb(self):
-        for verb in ((), ("run",), ("doctor",), ("bench",)):
+        for verb in ((), ("run",), ("status",), ("resume-pager",), ("pool",), ("pool", "add"), ("doctor",), ("bench",)):
             status, said = self.hecaton(*verb, "--help")
             self.assertEqual(0, status, said)
             self.assertIn("--help", said)
