@@ -7,8 +7,8 @@
 #include <random>
 #include <thread>
 
+#include "base/sanitized_for_tests.h"
 #include "donor/frames_for_tests.h"
-#include "donor/sanitized_for_tests.h"
 
 namespace hecaton::donor {
 namespace {

@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "donor/sanitized_for_tests.h"
+#include "base/sanitized_for_tests.h"
 #include "donor_process.h"
 
 namespace hecaton::donor {

@@ -9,7 +9,7 @@
 
 #include <random>
 
-#include "donor/sanitized_for_tests.h"
+#include "base/sanitized_for_tests.h"
 
 namespace hecaton::donor {
 namespace {

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <random>
 
-#include "donor/sanitized_for_tests.h"
+#include "base/sanitized_for_tests.h"
 #include "donor_process.h"
 #include "transport/certificates_for_tests.h"
 #include "wire/token.h"
