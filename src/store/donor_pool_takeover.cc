@@ -9,8 +9,9 @@
 namespace hecaton {
 namespace {
 
-// Each donor that is out of reach holds up the guest for so long at most.
-constexpr int64_t kReachAgainMs = 1000;
+// Each donor that is out of reach holds up the guest for so long at most. One that only takes longer is cut for a
+// moment: tend() is more patient with it.
+constexpr int64_t kReachAgainMs = 200;
 
 }  // namespace
 
