@@ -12,11 +12,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include "base/units.h"
 #include "fuzz.h"
-#include "os/owned_fd.h"
+#include "os/fd_passing.h"
 #include "pager/handover.h"
 #include "wire/handover.h"
 
@@ -33,21 +32,8 @@ int userfaultfd_or_other(bool wanted) {
 }
 
 void send_part(int socket, std::span<const uint8_t> bytes, std::span<const int> descriptors) {
-  iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int))] = {};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  if (!descriptors.empty()) {
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
-  }
-  HEC_CHECK(sendmsg(socket, &header, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+  const ssize_t sent = send_with_descriptors(socket, std::as_bytes(bytes), descriptors);
+  HEC_CHECK(sent == static_cast<ssize_t>(bytes.size()));
 }
 
 // The lowest number that is free: the same again, if nothing was left open.

@@ -59,7 +59,6 @@ class ControlLine {
   int fd() const { return fd_.get(); }
   bool open() const { return fd_.valid(); }
   void close() { fd_.reset(); }
-  static constexpr size_t kMostDescriptors = 32;
 
  private:
   OwnedFd fd_;

@@ -7,20 +7,19 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
-#include <cstring>
 #include <string_view>
 #include <utility>
 
 #include "base/stripes.h"
 #include "base/units.h"
-#include "os/owned_fd.h"
+#include "os/fd_passing.h"
 #include "wire/handover.h"
 
 namespace hecaton {
 namespace {
 
 constexpr uint64_t kAddressLimit = uint64_t{1} << 56;  // user space ends below it, with five-level page tables too
-constexpr size_t kMostDescriptors = wire::kHandoverMostShards + 1;  // room for one too many, so that it is seen
+static_assert(kMostReceivedDescriptors > wire::kHandoverMostShards, "one too many must be seen");
 static_assert(wire::kHandoverMostShards == Stripes::kMostShards);
 
 struct Received {
@@ -39,35 +38,16 @@ Result<void> wait_readable(int socket, const Deadline& by) {
   }
 }
 
-// Every descriptor that came is ours from here on.
-void keep_descriptors(msghdr& header, Received& received) {
-  for (cmsghdr* part = CMSG_FIRSTHDR(&header); part; part = CMSG_NXTHDR(&header, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
-      int fd = -1;
-      std::memcpy(&fd, reinterpret_cast<const char*>(part) + at, sizeof fd);
-      received.descriptors.emplace_back(fd);
-    }
-  }
-}
-
 // One recvmsg. Error kClosed at the end of the socket.
 Result<void> receive_some(int socket, Received& received) {
-  iovec part{reinterpret_cast<char*>(&received.message) + received.bytes, sizeof received.message - received.bytes};
-  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int))];
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  ssize_t got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  const std::span<std::byte> space = std::as_writable_bytes(std::span(&received.message, 1)).subspan(received.bytes);
+  const auto [got, truncated] = receive_with_descriptors(socket, space, received.descriptors);
   if (got < 0) {
     if (errno == EAGAIN || errno == EINTR) return {};
     if (errno == ECONNRESET) return Error{ErrorCode::kClosed, errno, "QEMU's handover"};
     return system_error("reading QEMU's handover");
   }
-  keep_descriptors(header, received);
-  if (header.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) return Error{ErrorCode::kProtocol, 0, "an oversized handover"};
+  if (truncated) return Error{ErrorCode::kProtocol, 0, "an oversized handover"};
   if (got == 0 && received.bytes == 0) return Error{ErrorCode::kClosed, 0, "QEMU ended before it handed its RAM over"};
   if (got == 0) return Error{ErrorCode::kProtocol, 0, "a handover that breaks off"};
   received.bytes += static_cast<size_t>(got);

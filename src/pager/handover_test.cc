@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "os/fd_passing.h"
 #include "os/memory.h"
 #include "wire/handover.h"
 
@@ -33,21 +34,8 @@ class HandoverSocket : public testing::Test {
   }
 
   void send(const void* bytes, size_t size, std::vector<int> descriptors) {
-    iovec part{const_cast<void*>(bytes), size};
-    std::vector<char> control(CMSG_SPACE(descriptors.size() * sizeof(int)));
-    msghdr header{};
-    header.msg_iov = &part;
-    header.msg_iovlen = 1;
-    if (!descriptors.empty()) {
-      header.msg_control = control.data();
-      header.msg_controllen = control.size();
-      cmsghdr* rights = CMSG_FIRSTHDR(&header);
-      rights->cmsg_level = SOL_SOCKET;
-      rights->cmsg_type = SCM_RIGHTS;
-      rights->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
-      std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size() * sizeof(int));
-    }
-    ASSERT_EQ(static_cast<ssize_t>(size), sendmsg(qemu_.get(), &header, MSG_NOSIGNAL));
+    const std::span<const std::byte> all(static_cast<const std::byte*>(bytes), size);
+    ASSERT_EQ(static_cast<ssize_t>(size), send_with_descriptors(qemu_.get(), all, descriptors));
   }
 
   Result<Handover> receive(int64_t ms = 5000) { return receive_handover(pager_.get(), Deadline::after_ms(ms)); }
