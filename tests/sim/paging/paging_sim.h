@@ -22,6 +22,8 @@
 
 namespace hecaton::sim {
 
+inline constexpr int64_t kMs = 1'000'000, kS = 1'000'000'000;  // of the simulated clock
+
 struct World {
   uint64_t seed = 1;
   uint64_t pages = 0, budget = 0;
@@ -151,6 +153,7 @@ class PagingSim final : public GuestModel {
   std::deque<PrefetchWindow> windows_;
   std::vector<Fault> old_events_;
   bool in_evictor_ = false, in_prefetcher_ = false, in_pool_ = false;
+  static constexpr int kMaxDepth = 2;  // of preemptions within preemptions
   int depth_ = 0;
 
   struct Known {  // of each donor number
