@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace hecaton {
+namespace {
+
+// How long a page may be on its way while somebody waits for it and another donor has it, too.
+constexpr int64_t kLateNs = 100'000'000;
+
+}  // namespace
 
 PrefetchRoutes::PrefetchRoutes(LoopContext context, Hooks hooks)
     : context_(context), hooks_(std::move(hooks)), watch_(context.pool.most_donors()), worker_(context.state, *this) {}
@@ -40,11 +46,15 @@ void PrefetchRoutes::connection_ended(size_t donor, const Error& error) {
 
 // Of two live copies each serves every other extent; the local disk only if there is nothing else.
 std::optional<size_t> PrefetchRoutes::donor_of(ExtentNumber extent) {
+  return choose_donor(extent, std::nullopt);
+}
+
+std::optional<size_t> PrefetchRoutes::choose_donor(ExtentNumber extent, std::optional<size_t> avoid) const {
   const CopySet copies = context_.state.placement.copies_of(extent);
   std::optional<size_t> best;
   for (size_t i = 0; i < copies.size(); ++i) {
     const CopySet::Copy copy = copies[(i + extent.value) % copies.size()];
-    if (!copy.complete || !context_.pool.states().live(copy.donor)) continue;
+    if (!copy.complete || copy.donor == avoid || !context_.pool.states().live(copy.donor)) continue;
     if (copy.donor >= context_.pool.prefetch_links().size()) continue;  // just added
     if (!best || context_.state.placement.is_local_disk(*best)) best = copy.donor;
   }
@@ -55,7 +65,9 @@ bool PrefetchRoutes::send_read(uint64_t request, size_t donor, std::span<const P
   Asked& asked = asked_[request];
   ++asked.generation;
   asked.donor = donor;
-  watch_.asked(donor, context_.now());
+  asked.extent = extent_of(pages.front());  // one request is of one donor, and mostly of one extent
+  asked.at_ns = context_.now();
+  watch_.asked(donor, asked.at_ns);
   const uint64_t id = asked.generation * uint64_t{PrefetchWorker::kRequests} + request;
   Result<void> sent = context_.pool.prefetch(donor).send_read(id, pages);
   asked.waits = sent.ok();
@@ -88,9 +100,31 @@ void PrefetchRoutes::see_changes() {
 
 void PrefetchRoutes::give_up(size_t donor) {
   for (uint64_t request = 0; request < asked_.size(); ++request) {
-    if (!asked_[request].waits || asked_[request].donor != donor) continue;
-    asked_[request].waits = false;
-    worker_.give_up(request);
+    if (asked_[request].waits && asked_[request].donor == donor) give_up_request(request);
+  }
+}
+
+void PrefetchRoutes::give_up_request(uint64_t request) {
+  asked_[request].waits = false;
+  worker_.give_up(request);
+}
+
+bool PrefetchRoutes::is_late(uint64_t request, int64_t now_ns) const {
+  const Asked& asked = asked_[request];
+  return asked.waits && now_ns - asked.at_ns > kLateNs && worker_.is_awaited(request) &&
+         choose_donor(asked.extent, asked.donor);
+}
+
+// Whoever waits for a page that is late faults again, and the demand path asks for it: twice, if need be.
+void PrefetchRoutes::check_patience() {
+  context_.check_silence(watch_);
+  const int64_t now = context_.now();
+  if (!any_owed() || now < next_look_ns_) return;
+  next_look_ns_ = now + kLateNs / 4;
+  for (uint64_t request = 0; request < asked_.size(); ++request) {
+    if (!is_late(request, now)) continue;
+    context_.state.counters.hedged.add();
+    give_up_request(request);
   }
 }
 

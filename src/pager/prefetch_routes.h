@@ -33,7 +33,7 @@ class PrefetchRoutes final : public PrefetchBackend {
   void see_changes();
   // Reads what that donor's connection has to say.
   void receive(size_t donor);
-  void check_patience() { context_.check_silence(watch_); }
+  void check_patience();
 
   std::optional<size_t> donor_of(ExtentNumber extent) override;
   bool send_read(uint64_t request, size_t donor, std::span<const PageNumber> pages) override;
@@ -44,10 +44,15 @@ class PrefetchRoutes final : public PrefetchBackend {
   Result<void> take_reply(size_t donor, const wire::FrameHeader& header, std::span<const std::byte> body);
   void connection_ended(size_t donor, const Error& error);
   void give_up(size_t donor);
+  void give_up_request(uint64_t request);
+  bool is_late(uint64_t request, int64_t now_ns) const;
+  std::optional<size_t> choose_donor(ExtentNumber extent, std::optional<size_t> avoid) const;
 
   struct Asked {
     uint32_t generation = 0;
     size_t donor = 0;
+    ExtentNumber extent;
+    int64_t at_ns = 0;
     bool waits = false;
   };
   LoopContext context_;
@@ -56,6 +61,7 @@ class PrefetchRoutes final : public PrefetchBackend {
   PrefetchWorker worker_;
   std::array<Asked, PrefetchWorker::kRequests> asked_;
   std::vector<size_t> ended_;  // donors whose connection has ended
+  int64_t next_look_ns_ = 0;   // for late answers
   uint64_t seen_changes_ = 0;
 };
 

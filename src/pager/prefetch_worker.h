@@ -46,6 +46,8 @@ class PrefetchWorker {
   Result<void> on_read_reply(uint64_t request, wire::Status status, std::span<const std::byte> body);
   // The answer to that request never comes.
   void give_up(uint64_t request);
+  // Whether a fault may have been left to that request.
+  bool is_awaited(uint64_t request) const { return state_.fetch_waits.load() != requests_[request].waits; }
   size_t in_flight() const { return in_flight_; }
 
  private:

@@ -75,7 +75,7 @@ class SilenceWatch {
     uint32_t owed = 0;
     bool silent = false;
     int64_t heard_ns = 0;
-    int64_t usual_ns = 125'000'000;  // between two answers; at first a guess: a slow link is no silent donor
+    int64_t usual_ns = kSilentNs / kSilentTimes;  // between two answers; at first a guess
   };
   std::vector<Donor> donors_;
   uint64_t owed_ = 0;

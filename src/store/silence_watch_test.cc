@@ -38,6 +38,14 @@ TEST(SilenceWatch, IsSoonImpatientWithADonorThatIsUsuallyQuick) {
   EXPECT_EQ(check(watch, now + SilenceWatch::kSilentNs + kLook + 1).silent, std::vector<size_t>{0});
 }
 
+// After a reconnection, or in a new pager, every donor is one.
+TEST(SilenceWatch, IsNoMorePatientWithADonorThatItDoesNotKnowYet) {
+  SilenceWatch watch(1);
+  watch.asked(0, 0);
+  EXPECT_TRUE(check(watch, SilenceWatch::kSilentNs - kLook).silent.empty());
+  EXPECT_EQ(check(watch, SilenceWatch::kSilentNs + 1).silent, std::vector<size_t>{0});
+}
+
 TEST(SilenceWatch, CountsFromTheLastAnswer) {
   SilenceWatch watch(1);
   watch.asked(0, 0);
