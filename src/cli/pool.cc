@@ -41,10 +41,6 @@ void describe(CLI::App& app, PoolOptions& options) {
 
 // What the VM's pager says; nothing, and a message, if it does not.
 std::optional<nlohmann::json> ask(const std::string& name, const nlohmann::json& question) {
-  if (!is_vm_name(name) || !RuntimeFolder(name).taken()) {
-    print_error("hecaton pool: no VM '{}' is running here for this user; hecaton status lists those that are\n", name);
-    return std::nullopt;
-  }
   auto answer = ask_pager(name, question, kAnswerMs);
   if (!answer) {
     print_error("hecaton pool: the pager of VM '{0}' does not answer; if it is gone: hecaton resume-pager {0}\n", name);
@@ -89,6 +85,11 @@ int pool(const std::vector<std::string>& arguments) {
   CLI::App app;
   describe(app, options);
   if (auto status = parse_verb(app, arguments)) return *status;
+  if (!is_vm_name(options.name) || !RuntimeFolder(options.name).taken()) {
+    print_error("hecaton pool: no VM '{}' is running here for this user; hecaton status lists those that are\n",
+                options.name);
+    return kExitUsage;
+  }
   return options.change == "list" ? list(options) : change(options);
 }
 

@@ -61,7 +61,7 @@ int status(const std::vector<std::string>& arguments) {
   }
   if (!name.empty() && found.empty()) {
     print_error("hecaton status: no VM '{}' is running here for this user\n", name);
-    return 1;
+    return kExitUsage;
   }
   if (json) {
     print_output("{}\n", (name.empty() ? found : found.front()).dump(2));

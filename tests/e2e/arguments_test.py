@@ -153,6 +153,11 @@ class ArgumentsTest(EndToEndTest):
                 self.assertEqual(2, status, said)
                 self.assertNotIn("a-token-that-nobody-sees", said)
 
+    def test_naming_a_vm_that_does_not_run_are_refused_alike_by_every_verb(self):
+        for verb in (("status",), ("resume-pager",), ("pool", "list"), ("pool", "drain")):
+            url = ("192.0.2.7",) if verb[-1] == "drain" else ()
+            self.assert_refused((*verb, "nobody", *url), "hecaton.*no VM 'nobody'")
+
     def test_asking_for_help_are_answered_for_every_verb(self):
         for verb in ((), ("run",), ("status",), ("resume-pager",), ("pool",), ("pool", "add"), ("doctor",), ("bench",)):
             status, said = self.hecaton(*verb, "--help")
