@@ -99,9 +99,17 @@ class Measurement {
   }
 
   Result<Point> measure(size_t count, const Pool& one, std::string* problem) {
+    Point point = HEC_TRY(measure_faults(count, one, problem));
+    HEC_TRY(measure_tcp(&point, problem));
+    return point;
+  }
+
+  const FaultLimits& limits() const { return limits_; }
+  uint64_t wrong() const { return wrong_; }
+
+ private:
+  Result<Point> measure_faults(size_t count, const Pool& one, std::string* problem) {
     Pool pool = HEC_TRY(open(count, problem));
-    RawTcp tcp = HEC_TRY(explained(problem, RawTcp::start(count)));
-    RawTcp one_tcp = HEC_TRY(explained(problem, RawTcp::start(1)));
     const double more = static_cast<double>(pool.bytes) - (count > 1 ? static_cast<double>(one.bytes) : 0);
     Point point{.donors = count,
                 .fault = {},
@@ -116,16 +124,22 @@ class Measurement {
       FaultStages of_one;  // marked as the others are, for the same conditions
       const Quantiles with_one = read(*one.region, repeat + 1, &of_one);
       point.fault.add(read(*pool.region, repeat + 1, &point.stages), with_one);
-      const Quantiles tcp_one = HEC_TRY(explained(problem, one_tcp.measure(rounds_, repeat)));
-      point.tcp.add(HEC_TRY(explained(problem, tcp.measure(rounds_, repeat))), tcp_one);
     }
     return point;
   }
 
-  const FaultLimits& limits() const { return limits_; }
-  uint64_t wrong() const { return wrong_; }
+  // When the pool is gone: this process may not have descriptors enough for both.
+  Result<void> measure_tcp(Point* point, std::string* problem) {
+    options_.say(fmt::format("plain TCP over {} connections", point->donors));
+    RawTcp one = HEC_TRY(explained(problem, RawTcp::start(1)));
+    RawTcp many = HEC_TRY(explained(problem, RawTcp::start(point->donors)));
+    for (size_t repeat = 1; repeat <= options_.repeats; ++repeat) {
+      const Quantiles with_one = HEC_TRY(explained(problem, one.measure(rounds_, repeat)));
+      point->tcp.add(HEC_TRY(explained(problem, many.measure(rounds_, repeat))), with_one);
+    }
+    return {};
+  }
 
- private:
   Quantiles read(const PagedRegion& region, uint64_t seed, FaultStages* stages) {
     std::vector<int64_t> samples = read_remote(region, pages_, rounds_, seed, &wrong_, stages);
     return quantiles_of(samples);
@@ -140,7 +154,7 @@ class Measurement {
 
 // Why this machine cannot have so many donors; empty if it can.
 std::string too_many(size_t donors) {
-  const uint64_t wanted = ManyDonors::descriptors_for_pager(donors) + donors;  // and as many of plain TCP
+  const uint64_t wanted = ManyDonors::descriptors_for_pager(donors);
   const uint64_t limit = raise_open_files(wanted);
   if (limit >= wanted) return "";
   return fmt::format(
@@ -240,8 +254,9 @@ Report report_of(const std::vector<Point>& points, const std::vector<Skipped>& s
       "of one donor is measured in turn with each pool; medians of the repeats",
       "TCP: the p50 of a request and reply of a demand read's sizes without donor, pager or page, over as many "
       "connections as there are donors to one more helper process, each time over one chosen at random; this end spins "
-      "on that socket, the other on one epoll of them all. One connection is measured in turn: what a big pool costs "
-      "there, sockets that are in no cache, a fault pays too",
+      "on that socket, the other on one epoll of them all. Taken right after the pool, one connection in turn with "
+      "many; "
+      "what many cost more there, because their sockets are in no cache, a fault pays too",
       "KiB a donor: this process's own memory with the pool less that with one donor, by donor; what the kernel keeps "
       "for a connection is not in it",
       kFaultLimitNote};
