@@ -39,8 +39,10 @@ constexpr Benchmark kBenchmarks[] = {
      measure_pagerank, false, true, false, true, false},
     {"nodes", "a remote fault with 1 to 10,000 donors in the pool",
      "Reads random pages that are spread over 1, 10, 100, 1,000 and 10,000 donors, which helper processes on this\n"
-     "machine play. Ten thousand take about 12,000 descriptors: the limit is raised as far as it may be.\n"
-     "JSON: pools[] with donors, ratio_to_one, ratio to the limit, host_bytes_per_donor; skipped[] with why.",
+     "machine play; and sends as many bytes over as many plain TCP connections, which cost more than one, too. Ten\n"
+     "thousand donors take about 12,000 descriptors: the limit is raised as far as it may be.\n"
+     "JSON: pools[] with donors, ratio_to_one and more_us, the same of plain TCP (tcp_us, tcp_ratio_to_one,\n"
+     "tcp_more_us), stages, ratio to the limit, host_bytes_per_donor; skipped[] with why.",
      measure_nodes, true, false, true, false, false},
 };
 

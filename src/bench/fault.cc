@@ -63,7 +63,7 @@ nlohmann::ordered_json json_of(const Figures& figures) {
 }
 
 LinePlot distribution_plot(const Figures& figures) {
-  LinePlot plot{"How long a remote fault takes", "µs", "% of the faults are done", true, false, {}};
+  LinePlot plot{"How long a remote fault takes", "µs", "% done by then", true, false, {}};
   for (const auto& [name, limit, quantiles] :
        {std::tuple("remote fault", false, &figures.fault), std::tuple("limit: raw userfault", true, &figures.uffd),
         std::tuple("limit: raw TCP", true, &figures.tcp)}) {

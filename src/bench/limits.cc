@@ -23,16 +23,6 @@
 namespace hecaton::bench {
 namespace {
 
-constexpr size_t kRequestBytes = wire::kHeaderBytes + wire::read_request_bytes(1);
-constexpr size_t kReplyBytes = wire::kHeaderBytes + wire::page_set_head_bytes(1) + kPageBytes;
-
-// For the threads of a limit: two processors, or the same one twice if there is no other.
-std::pair<unsigned, unsigned> two_processors() {
-  const std::vector<unsigned> usable = usable_processors();
-  if (usable.empty()) return {0, 0};
-  return {usable.front(), usable.back()};
-}
-
 // Where a raw fault is handled: on the processor of the thread that faults, where it sleeps until there is a fault; or
 // on another one, never sleeping.
 enum class Handler { kBeside, kSpinning };
@@ -122,6 +112,12 @@ void make_blocking(const Stream& stream) {
 
 }  // namespace
 
+std::pair<unsigned, unsigned> two_processors() {
+  const std::vector<unsigned> usable = usable_processors();
+  if (usable.empty()) return {0, 0};
+  return {usable.front(), usable.back()};
+}
+
 Quantiles quantiles_of(std::vector<int64_t>& samples_ns) {
   if (samples_ns.empty()) return {};
   std::sort(samples_ns.begin(), samples_ns.end());
@@ -172,13 +168,13 @@ Result<Quantiles> measure_raw_tcp(size_t rounds) {
   const auto [own, other] = two_processors();
   std::thread server([&, here = other] {
     (void)run_only_on(here);
-    std::vector<std::byte> request(kRequestBytes), reply(kReplyBytes);
+    std::vector<std::byte> request(kReadRequestBytes), reply(kReadReplyBytes);
     while (spin_receive(*pair.server, request, stop) && spin_send(*pair.server, reply, stop)) {
     }
   });
   std::thread client([&, here = own] {
     (void)run_only_on(here);
-    std::vector<std::byte> request(kRequestBytes), reply(kReplyBytes);
+    std::vector<std::byte> request(kReadRequestBytes), reply(kReadReplyBytes);
     for (size_t i = 0; i < rounds; ++i) {
       int64_t start = monotonic_ns();
       if (!spin_send(*pair.client, request, stop) || !spin_receive(*pair.client, reply, stop)) break;

@@ -2,10 +2,14 @@
 // statistics of samples.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
+#include "base/units.h"
+#include "wire/frame.h"
 
 namespace hecaton::bench {
 
@@ -21,6 +25,13 @@ Quantiles quantiles_of(std::vector<int64_t>& samples_ns);
 double median(std::vector<double> values);
 // Each quantile's median over the repeats.
 Quantiles median(const std::vector<Quantiles>& repeats);
+
+// What a demand read of one page sends and gets over TCP.
+inline constexpr size_t kReadRequestBytes = wire::kHeaderBytes + wire::read_request_bytes(1);
+inline constexpr size_t kReadReplyBytes = wire::kHeaderBytes + wire::page_set_head_bytes(1) + kPageBytes;
+
+// For the threads of a limit: two processors, or the same one twice if there is no other.
+std::pair<unsigned, unsigned> two_processors();
 
 // A page fault on shared memory that a thread answers with UFFDIO_COPY from a ready buffer: nothing but the kernel and
 // the processors. In the quicker of two ways: the thread sits on the processor of the one that faults, or spins on

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "os/process.h"
+#include "bench/helper_process.h"
 #include "wire/node_url.h"
 
 namespace hecaton::bench {
@@ -19,14 +19,14 @@ class ManyDonors {
   static Result<ManyDonors> start(size_t donors, uint64_t lends_bytes, std::string* problem);
 
   const std::vector<NodeUrl>& addresses() const { return addresses_; }
-  size_t processes() const { return children_.size(); }
+  size_t processes() const { return helpers_.size(); }
 
   // Descriptors that a pager with this many donors needs for them.
   static uint64_t descriptors_for_pager(size_t donors);
 
  private:
   Result<void> start_process(size_t donors, uint64_t lends_bytes);
-  std::vector<ChildProcess> children_;
+  std::vector<HelperProcess> helpers_;
   std::vector<NodeUrl> addresses_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "bench/benchmarks.h"
 #include "bench/many_donors.h"
+#include "bench/raw_tcp.h"
 #include "bench/remote_reads.h"
 #include "os/open_files.h"
 
@@ -19,10 +20,27 @@ constexpr size_t kQuickCounts[] = {1, 10, 100};
 constexpr UsedPages kPages{10'240, 6}, kQuickPages{512, 6};
 constexpr uint64_t kLocalBytes = 32_MiB, kQuickLocalBytes = 2_MiB;
 
+// What was measured over a pool, or over as many connections, beside the same with one: in turn, once a repeat.
+class Beside {
+ public:
+  void add(Quantiles many, const Quantiles& one) {
+    ratios_.push_back(many.p50_us / one.p50_us);
+    more_us_.push_back(many.p50_us - one.p50_us);
+    many_.push_back(std::move(many));
+  }
+  Quantiles many() const { return median(many_); }
+  double to_one() const { return median(ratios_); }  // of the p50
+  double more_us() const { return median(more_us_); }
+
+ private:
+  std::vector<Quantiles> many_;
+  std::vector<double> ratios_, more_us_;
+};
+
 struct Point {
   size_t donors;
-  Quantiles fault;
-  double to_one;           // p50 against one donor's, measured in turn
+  Beside fault, tcp;
+  FaultStages stages;
   double bytes_per_donor;  // of this process
   uint64_t descriptors;
   double connect_s;
@@ -81,28 +99,49 @@ class Measurement {
   }
 
   Result<Point> measure(size_t count, const Pool& one, std::string* problem) {
-    Pool pool = HEC_TRY(open(count, problem));
-    std::vector<Quantiles> faults;
-    std::vector<double> ratios;
-    for (size_t repeat = 1; repeat <= options_.repeats; ++repeat) {
-      options_.say(fmt::format("{} donors: repeat {} of {}", count, repeat, options_.repeats));
-      HEC_TRY(limits_.sample(options_, problem));
-      const Quantiles with_one = read(*one.region, repeat + 1);
-      faults.push_back(read(*pool.region, repeat + 1));
-      ratios.push_back(faults.back().p50_us / with_one.p50_us);
-    }
-    const double more = static_cast<double>(pool.bytes) - (count > 1 ? static_cast<double>(one.bytes) : 0);
-    const double more_donors = static_cast<double>(count > 1 ? count - 1 : 1);
-    return Point{count,         median(faults), median(ratios), std::max(more, 0.0) / more_donors, pool.descriptors,
-                 pool.connect_s};
+    Point point = HEC_TRY(measure_faults(count, one, problem));
+    HEC_TRY(measure_tcp(&point, problem));
+    return point;
   }
 
   const FaultLimits& limits() const { return limits_; }
   uint64_t wrong() const { return wrong_; }
 
  private:
-  Quantiles read(const PagedRegion& region, uint64_t seed) {
-    std::vector<int64_t> samples = read_remote(region, pages_, rounds_, seed, &wrong_);
+  Result<Point> measure_faults(size_t count, const Pool& one, std::string* problem) {
+    Pool pool = HEC_TRY(open(count, problem));
+    const double more = static_cast<double>(pool.bytes) - (count > 1 ? static_cast<double>(one.bytes) : 0);
+    Point point{.donors = count,
+                .fault = {},
+                .tcp = {},
+                .stages = {},
+                .bytes_per_donor = std::max(more, 0.0) / static_cast<double>(std::max<size_t>(count - 1, 1)),
+                .descriptors = pool.descriptors,
+                .connect_s = pool.connect_s};
+    for (size_t repeat = 1; repeat <= options_.repeats; ++repeat) {
+      options_.say(fmt::format("{} donors: repeat {} of {}", count, repeat, options_.repeats));
+      HEC_TRY(limits_.sample(options_, problem));
+      FaultStages of_one;  // marked as the others are, for the same conditions
+      const Quantiles with_one = read(*one.region, repeat + 1, &of_one);
+      point.fault.add(read(*pool.region, repeat + 1, &point.stages), with_one);
+    }
+    return point;
+  }
+
+  // When the pool is gone: this process may not have descriptors enough for both.
+  Result<void> measure_tcp(Point* point, std::string* problem) {
+    options_.say(fmt::format("plain TCP over {} connections", point->donors));
+    RawTcp one = HEC_TRY(explained(problem, RawTcp::start(1)));
+    RawTcp many = HEC_TRY(explained(problem, RawTcp::start(point->donors)));
+    for (size_t repeat = 1; repeat <= options_.repeats; ++repeat) {
+      const Quantiles with_one = HEC_TRY(explained(problem, one.measure(rounds_, repeat)));
+      point->tcp.add(HEC_TRY(explained(problem, many.measure(rounds_, repeat))), with_one);
+    }
+    return {};
+  }
+
+  Quantiles read(const PagedRegion& region, uint64_t seed, FaultStages* stages) {
+    std::vector<int64_t> samples = read_remote(region, pages_, rounds_, seed, &wrong_, stages);
     return quantiles_of(samples);
   }
 
@@ -123,21 +162,38 @@ std::string too_many(size_t donors) {
       limit, wanted);
 }
 
+nlohmann::ordered_json json_of(FaultStages stages) {
+  return {{"event_wait_us", quantiles_of(stages.event_wait).p50_us},
+          {"table_us", quantiles_of(stages.table).p50_us},
+          {"send_us", quantiles_of(stages.send).p50_us},
+          {"wire_us", quantiles_of(stages.wire).p50_us},
+          {"install_us", quantiles_of(stages.install).p50_us},
+          {"wake_us", quantiles_of(stages.wake).p50_us}};
+}
+
+nlohmann::ordered_json json_of(const Point& point, const FaultLimits& limits) {
+  const Quantiles fault = point.fault.many();
+  return {{"donors", point.donors},
+          {"p50_us", fault.p50_us},
+          {"p90_us", fault.p90_us},
+          {"p99_us", fault.p99_us},
+          {"ratio_to_one", point.fault.to_one()},
+          {"more_us", point.fault.more_us()},
+          {"tcp_us", point.tcp.many().p50_us},
+          {"tcp_ratio_to_one", point.tcp.to_one()},
+          {"tcp_more_us", point.tcp.more_us()},
+          {"ratio", fault.p50_us / limits.sum_us()},
+          {"stages", json_of(point.stages)},
+          {"host_bytes_per_donor", point.bytes_per_donor},
+          {"descriptors", point.descriptors},
+          {"connect_s", point.connect_s}};
+}
+
 nlohmann::ordered_json json_of(const std::vector<Point>& points, const std::vector<Skipped>& skipped,
                                const FaultLimits& limits) {
   nlohmann::ordered_json json;
   json["pools"] = nlohmann::ordered_json::array();
-  for (const Point& point : points) {
-    json["pools"].push_back({{"donors", point.donors},
-                             {"p50_us", point.fault.p50_us},
-                             {"p90_us", point.fault.p90_us},
-                             {"p99_us", point.fault.p99_us},
-                             {"ratio_to_one", point.to_one},
-                             {"ratio", point.fault.p50_us / limits.sum_us()},
-                             {"host_bytes_per_donor", point.bytes_per_donor},
-                             {"descriptors", point.descriptors},
-                             {"connect_s", point.connect_s}});
-  }
+  for (const Point& point : points) json["pools"].push_back(json_of(point, limits));
   json["skipped"] = nlohmann::ordered_json::array();
   for (const Skipped& skip : skipped) json["skipped"].push_back({{"donors", skip.donors}, {"why", skip.why}});
   json["limit"] = {{"uffd_us", limits.uffd().p50_us}, {"tcp_us", limits.tcp().p50_us}};
@@ -146,16 +202,36 @@ nlohmann::ordered_json json_of(const std::vector<Point>& points, const std::vect
 
 std::vector<LinePlot> plots_of(const std::vector<Point>& points, const FaultLimits& limits) {
   LinePlot cost{"A remote fault with many donors", "donors", "µs", true, true, {}};
-  cost.lines = {{"p50", false, {}}, {"p99", false, {}}, {"limit: raw userfault and raw TCP", true, {}}};
+  cost.lines = {{"p50", false, {}},
+                {"p99", false, {}},
+                {"plain TCP, as many connections", true, {}},
+                {"limit: raw userfault and raw TCP", true, {}}};
   LinePlot memory{"This machine's memory for each donor", "donors", "KiB", true, false, {{"memory", false, {}}}};
   for (const Point& point : points) {
     const double donors = static_cast<double>(point.donors);
-    cost.lines[0].points.emplace_back(donors, point.fault.p50_us);
-    cost.lines[1].points.emplace_back(donors, point.fault.p99_us);
-    cost.lines[2].points.emplace_back(donors, limits.sum_us());
+    const Quantiles fault = point.fault.many();
+    cost.lines[0].points.emplace_back(donors, fault.p50_us);
+    cost.lines[1].points.emplace_back(donors, fault.p99_us);
+    cost.lines[2].points.emplace_back(donors, point.tcp.many().p50_us);
+    cost.lines[3].points.emplace_back(donors, limits.sum_us());
     if (point.donors > 1) memory.lines[0].points.emplace_back(donors, point.bytes_per_donor / 1024);
   }
   return {std::move(cost), std::move(memory)};
+}
+
+std::vector<std::string> row_of(const Point& point) {
+  const Quantiles fault = point.fault.many();
+  return {std::to_string(point.donors),
+          fmt::format("{:.1f}", fault.p50_us),
+          fmt::format("{:.1f}", fault.p99_us),
+          fmt::format("{:.2f}×", point.fault.to_one()),
+          fmt::format("{:+.1f}", point.fault.more_us()),
+          fmt::format("{:.1f}", point.tcp.many().p50_us),
+          fmt::format("{:.2f}×", point.tcp.to_one()),
+          fmt::format("{:+.1f}", point.tcp.more_us()),
+          fmt::format("{:.1f}", point.bytes_per_donor / 1024),
+          std::to_string(point.descriptors),
+          fmt::format("{:.2f}", point.connect_s)};
 }
 
 Report report_of(const std::vector<Point>& points, const std::vector<Skipped>& skipped, const FaultLimits& limits,
@@ -163,21 +239,24 @@ Report report_of(const std::vector<Point>& points, const std::vector<Skipped>& s
   Report report;
   report.name = "nodes";
   report.title = "random 4 KiB reads of remote pages, spread over many donors";
-  report.headline = fmt::format("{:.2f}×", points.back().to_one);
-  report.meaning = fmt::format("a fault's p50 with {} donors against one donor", points.back().donors);
+  const Point& most = points.back();
+  report.headline = fmt::format("{:.2f}×", most.fault.to_one());
+  report.meaning = fmt::format("a fault's p50 with {} donors against one donor; plain TCP alone {:.2f}×", most.donors,
+                               most.tcp.to_one());
   report.figures = json_of(points, skipped, limits);
-  report.table.columns = {"donors", "p50 µs", "p99 µs", "to one", "KiB a donor", "descriptors", "connecting, s"};
-  for (const Point& point : points) {
-    report.table.rows.push_back({std::to_string(point.donors), fmt::format("{:.1f}", point.fault.p50_us),
-                                 fmt::format("{:.1f}", point.fault.p99_us), fmt::format("{:.2f}×", point.to_one),
-                                 fmt::format("{:.1f}", point.bytes_per_donor / 1024), std::to_string(point.descriptors),
-                                 fmt::format("{:.2f}", point.connect_s)});
-  }
-  report.table.rows.push_back({"limit", fmt::format("{:.1f}", limits.sum_us()), "", "", "", "", ""});
+  report.table.columns = {"donors",     "p50 µs",      "p99 µs",      "to one",      "more µs",      "TCP µs",
+                          "TCP to one", "TCP more µs", "KiB a donor", "descriptors", "connecting, s"};
+  for (const Point& point : points) report.table.rows.push_back(row_of(point));
+  report.table.rows.push_back({"limit", fmt::format("{:.1f}", limits.sum_us()), "", "", "", "", "", "", "", "", ""});
   report.notes = {
       "the donors are in as few helper processes as the limit of open files allows, each with one serving thread; a "
       "pool "
       "of one donor is measured in turn with each pool; medians of the repeats",
+      "TCP: the p50 of a request and reply of a demand read's sizes without donor, pager or page, over as many "
+      "connections as there are donors to one more helper process, each time over one chosen at random; this end spins "
+      "on that socket, the other on one epoll of them all. Taken right after the pool, one connection in turn with "
+      "many; "
+      "what many cost more there, because their sockets are in no cache, a fault pays too",
       "KiB a donor: this process's own memory with the pool less that with one donor, by donor; what the kernel keeps "
       "for a connection is not in it",
       kFaultLimitNote};

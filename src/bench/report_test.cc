@@ -63,8 +63,8 @@ TEST(ReportHtml, IsWholeAndNeedsNothingElse) {
   EXPECT_THAT(page, testing::StartsWith("<!DOCTYPE html>"));
   EXPECT_THAT(page, testing::EndsWith("</html>\n"));
   EXPECT_EQ(count_of(page, "<section"), 2u);
-  EXPECT_EQ(count_of(page, "<svg"), 4u);
-  EXPECT_EQ(count_of(page, "</svg>"), 4u);
+  EXPECT_EQ(count_of(page, "<svg"), 6u) << "two plots each, and the key of one";
+  EXPECT_EQ(count_of(page, "</svg>"), 6u);
   for (const char* outside : {"http:", "https:", "src=", "@import", "url(", "<script", "<link"}) {
     EXPECT_THAT(page, Not(HasSubstr(outside)));
   }
@@ -75,6 +75,23 @@ TEST(ReportHtml, ShoutsAboutWrongResults) {
   EXPECT_THAT(html_of({report}), Not(HasSubstr("results were wrong")));
   report.wrong = 3;
   EXPECT_THAT(html_of({report}), HasSubstr("3 results were wrong"));
+}
+
+TEST(Svg, TellsCurvesApartWithoutColour) {
+  LinePlot plot{"x", "", "", false, false, {}};
+  for (const char* name : {"a", "b", "c", "d"}) plot.lines.push_back({name, false, {{0, 0}, {1, 1}}});
+  for (const std::string& drawn : {svg_of(plot), key_of(plot)}) {
+    EXPECT_THAT(drawn, HasSubstr("<circle"));
+    EXPECT_THAT(drawn, HasSubstr("<rect"));
+    EXPECT_NE(count_of(drawn, "l5 8h-10z"), 0u) << "a triangle";
+    EXPECT_NE(count_of(drawn, "l5 5l-5 5l-5-5z"), 0u) << "a diamond";
+  }
+}
+
+TEST(Svg, NamesEachCurveInItsKey) {
+  const std::string key = key_of(LinePlot{"x", "", "", false, false, {{"a & b", true, {}}}});
+  EXPECT_THAT(key, HasSubstr("a &amp; b</span>"));
+  EXPECT_THAT(key, HasSubstr("limit"));
 }
 
 TEST(Svg, DrawsEachBarWithItsFigureAndItsLimit) {

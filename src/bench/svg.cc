@@ -9,7 +9,7 @@
 namespace hecaton::bench {
 namespace {
 
-constexpr double kWidth = 640;
+constexpr double kWidth = 480;
 constexpr size_t kColours = 4;
 
 // From numbers to places in the picture.
@@ -53,7 +53,7 @@ std::string svg_open(double height, const std::string& title) {
 
 // The frame of a line plot: where its area is, and the scales of its axes.
 struct Frame {
-  static constexpr double kLeft = 56, kRight = kWidth - 16, kTop = 12, kBottom = 250, kHeight = 296;
+  static constexpr double kLeft = 48, kRight = kWidth - 14, kTop = 12, kBottom = 232, kHeight = 276;
   Range x_range, y_range;
   Scale x, y;
 
@@ -69,6 +69,8 @@ struct Frame {
     if (xs.low > xs.high) xs = ys = Range{plot.log_x ? 1.0 : 0.0, 1};
     // A linear axis that hides its zero exaggerates.
     if (!plot.log_y) ys.include(0);
+    // No curve lies on the frame.
+    if (plot.log_y) ys.low /= 1.15;
     ys.high = plot.log_y ? ys.high * 1.15 : ys.high + (ys.high - ys.low) * 0.06;
     return Frame{xs, ys, Scale(xs.low, xs.high, kLeft, kRight, plot.log_x),
                  Scale(ys.low, ys.high, kBottom, kTop, plot.log_y)};
@@ -89,16 +91,36 @@ std::string axes_of(const LinePlot& plot, const Frame& frame) {
   return svg + text_at(Frame::kRight, Frame::kHeight - 10, "name end", plot.x_name);
 }
 
+// A shape for each colour: curves are told apart without it.
+std::string dot_at(double x, double y, size_t colour) {
+  const std::string css = fmt::format("class=\"dot c{}\"", colour);
+  switch (colour) {
+    case 0:
+      return fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" {}", x, y, css);
+    case 1:
+      return fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"7\" height=\"7\" {}", x - 3.5, y - 3.5, css);
+    case 2:
+      return fmt::format("<path d=\"M{:.1f} {:.1f}l5 8h-10z\" {}", x, y - 5, css);
+    default:
+      return fmt::format("<path d=\"M{:.1f} {:.1f}l5 5l-5 5l-5-5z\" {}", x, y - 5, css);
+  }
+}
+
+bool has_dots(const LinePlot::Line& line) {
+  return line.points.size() <= 12;
+}
+
 std::string curve_of(const LinePlot& plot, const LinePlot::Line& line, const Frame& frame, size_t colour) {
   std::string places, dots;
-  const bool few = line.points.size() <= 12;
   for (auto [px, py] : line.points) {
     if (plot.log_x && px <= 0) continue;
     places += fmt::format("{:.1f},{:.1f} ", frame.x(px), frame.y(py));
-    if (!few) continue;
-    dots += fmt::format(
-        "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" class=\"dot c{}\"><title>{}: {} at {}</title></circle>\n",
-        frame.x(px), frame.y(py), colour, escaped(line.name), short_number(py), short_number(px));
+    if (!has_dots(line)) continue;
+    dots += fmt::format("{}><title>{}: {} at {}</title></{}>\n", dot_at(frame.x(px), frame.y(py), colour),
+                        escaped(line.name), short_number(py), short_number(px),
+                        colour == 0   ? "circle"
+                        : colour == 1 ? "rect"
+                                      : "path");
   }
   return fmt::format("<polyline points=\"{}\" class=\"curve c{}{}\"><title>{}</title></polyline>\n{}", places, colour,
                      line.limit ? " limit" : "", escaped(line.name), dots);
@@ -164,7 +186,7 @@ std::vector<double> ticks_of(double low, double high, size_t wanted, bool logari
 }
 
 std::string svg_of(const BarPlot& plot) {
-  constexpr double kLeft = 190, kRight = kWidth - 110, kRow = 34, kBar = 18;
+  constexpr double kLeft = 136, kRight = kWidth - 108, kRow = 34, kBar = 18;
   double most = 1e-9;
   for (const auto& bar : plot.bars) most = std::max({most, bar.value, bar.limit});
   const Scale place(0, most, kLeft, kRight, false);
@@ -194,6 +216,19 @@ std::string svg_of(const LinePlot& plot) {
   std::string svg = svg_open(Frame::kHeight, plot.title) + axes_of(plot, frame);
   for (size_t i = 0; i < plot.lines.size(); ++i) svg += curve_of(plot, plot.lines[i], frame, i % kColours);
   return svg + "</svg>\n";
+}
+
+std::string key_of(const LinePlot& plot) {
+  std::string key = "<div class=\"key\">";
+  for (size_t i = 0; i < plot.lines.size(); ++i) {
+    const LinePlot::Line& line = plot.lines[i];
+    key += fmt::format(
+        "<span><svg viewBox=\"0 0 34 12\" aria-hidden=\"true\"><path d=\"M0 6h34\" class=\"curve "
+        "c{}{}\"/>{}</svg>{}</span>",
+        i % kColours, line.limit ? " limit" : "", has_dots(line) ? dot_at(17, 6, i % kColours) + "/>" : "",
+        escaped(line.name));
+  }
+  return key + "</div>\n";
 }
 
 }  // namespace hecaton::bench

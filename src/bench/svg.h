@@ -14,6 +14,8 @@ std::string escaped(const std::string& text);
 
 std::string svg_of(const BarPlot& plot);
 std::string svg_of(const LinePlot& plot);
+// Which curve is which: an element of HTML.
+std::string key_of(const LinePlot& plot);
 
 // Round numbers that divide [low, high]: about `wanted` of them; powers of ten and their 2 and 5 if `logarithmic`.
 std::vector<double> ticks_of(double low, double high, size_t wanted, bool logarithmic);

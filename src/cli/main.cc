@@ -52,6 +52,7 @@ constexpr Verb kVerbs[] = {
     {"bench", hecaton::cli::bench},
     {"internal-pager", hecaton::cli::internal_pager},    // started by run
     {"internal-donors", hecaton::cli::internal_donors},  // started by bench
+    {"internal-tcp", hecaton::cli::internal_tcp},        // the same
 };
 
 using hecaton::cli::print_error;

@@ -25,6 +25,7 @@ int status(const std::vector<std::string>& arguments);
 int doctor(const std::vector<std::string>& arguments);
 int bench(const std::vector<std::string>& arguments);
 int internal_donors(const std::vector<std::string>& arguments);
+int internal_tcp(const std::vector<std::string>& arguments);
 int internal_pager(const std::vector<std::string>& arguments);
 
 }  // namespace hecaton::cli

@@ -20,7 +20,7 @@ constexpr int64_t kLingerMs = 1000;
 constexpr int kReceivesPerTurn = 8;
 // How long to look for the next request before sleeping, if requests have been coming that fast.
 constexpr int64_t kSpinNs = 200'000;
-constexpr uint64_t kSpinsPerPoll = 8;
+constexpr uint64_t kSpinsPerLook = 8;
 constexpr int64_t kAsideEveryNs = 1'000'000;
 
 class StreamSink final : public ReplySink {
@@ -88,14 +88,15 @@ void Worker::adopt(std::unique_ptr<Stream> stream, DonorState& donor) {
 
 void Worker::run() {
   while (!finished()) {
-    size_t count = serve_unread() || serve_hottest() ? 1 : 0;
+    size_t count = serve_unread() || serve_guessed() ? 1 : 0;
     if (count == 0) {
       const bool spin = spin_.idle(monotonic_ns());
-      // While it spins, the poller is asked only now and then: what comes next is most likely the hottest's.
-      if (!spin || ++spins_ % kSpinsPerPoll == 0) {
+      const bool now_and_then = ++spins_ % kSpinsPerLook == 0;
+      // While it spins and can guess who speaks next, the poller is asked only now and then.
+      if (!spin || now_and_then || next_speaker_.guess() == NextSpeaker::kNone) {
         count = poller_.wait(events_, spin ? 0 : wait_ms());
         serve_events(count);
-        if (spin && count == 0) {
+        if (spin && now_and_then && count == 0) {
           step_aside();
           sched_yield();
         }
@@ -122,26 +123,30 @@ int Worker::wait_ms() const {
 // waits for the other to let go of it, while others may be idle: the kernel moves sleepers, not spinners.
 void Worker::step_aside() {
   const int64_t now = monotonic_ns();
-  if (hottest_ == kNone || now < next_aside_ns_) return;
+  const size_t last = next_speaker_.last();
+  if (last == NextSpeaker::kNone || now < next_aside_ns_) return;
   next_aside_ns_ = now + kAsideEveryNs;
-  const Connection* connection = slots_[hottest_].get();
+  const Connection* connection = slots_[last].get();
   if (!connection) return;
   std::optional<unsigned> peer = connection->stream->local_peer_processor();
   if (peer && static_cast<int>(*peer) == sched_getcpu()) (void)leave_processor(*peer);
 }
 
-// Looks, without asking the poller, whether the connection that spoke last has more. True if it had.
-bool Worker::serve_hottest() {
-  if (hottest_ == kNone || !spin_.is_idle()) return false;
-  Connection* connection = slots_[hottest_].get();
+// Looks, without asking the poller, whether the connection that most likely speaks next has. True if it had.
+bool Worker::serve_guessed() {
+  const size_t slot = next_speaker_.guess();
+  if (slot == NextSpeaker::kNone || !spin_.is_idle()) return false;
+  Connection* connection = slots_[slot].get();
   if (!connection || connection->ending || !connection->session.wants_to_receive()) {
-    hottest_ = kNone;
+    next_speaker_.forget();
     return false;
   }
   const uint64_t frames = connection->session.frames();
   serve(*connection, EPOLLIN);
-  connection = hottest_ == kNone ? nullptr : slots_[hottest_].get();
-  return !connection || connection->session.frames() != frames;
+  connection = slots_[slot].get();
+  const bool spoke = !connection || connection->session.frames() != frames;
+  if (spoke) next_speaker_.spoke(slot);
+  return spoke;
 }
 
 // Goes on with connections of which more is here than they had a turn for. True if there were any.
@@ -172,7 +177,7 @@ void Worker::serve_events(size_t count) {
       // An event of this round whose connection ended in it is gone with it: slots are filled again only below.
       Connection* connection = slots_[token - 1].get();
       if (!connection || (connection->session.role() == wire::Role::kDemand) != demand) continue;
-      hottest_ = connection->slot;
+      next_speaker_.spoke(connection->slot);
       serve(*connection, events_[i].events);
     }
   }

@@ -13,6 +13,7 @@
 
 #include "base/adaptive_spin.h"
 #include "base/guarded.h"
+#include "donor/next_speaker.h"
 #include "donor/session.h"
 #include "os/poller.h"
 #include "transport/stream.h"
@@ -40,7 +41,6 @@ class Worker {
 
  private:
   struct Connection;
-  static constexpr size_t kNone = SIZE_MAX;
   struct Letter {
     std::unique_ptr<Stream> stream;
     DonorState* donor;
@@ -51,7 +51,7 @@ class Worker {
   void run();
   bool finished() const;
   int wait_ms() const;
-  bool serve_hottest();
+  bool serve_guessed();
   bool serve_unread();
   void step_aside();
   void serve_events(size_t count);
@@ -85,7 +85,7 @@ class Worker {
   int64_t next_aside_ns_ = 0;
   std::list<size_t> strangers_;         // slots; the first came first
   std::vector<size_t> unread_, again_;  // slots of connections whose streams hold bytes that no event will tell of
-  size_t hottest_ = kNone;              // slot of the connection that spoke last
+  NextSpeaker next_speaker_;            // slots
   std::unique_ptr<std::byte[]> scratch_;
   bool stopping_ = false;
   bool deadlines_ = false;  // some connection may have one

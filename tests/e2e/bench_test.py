@@ -62,6 +62,10 @@ class BenchTest(EndToEndTest):
             self.assertLessEqual({"slowdown", "ops_per_s", "miss_ratio", "floor"}, set(share))
         self.assertEqual([1, 10, 100], [pool["donors"] for pool in figures["nodes"]["pools"]])
         self.assertEqual([], figures["nodes"]["skipped"])
+        for pool in figures["nodes"]["pools"]:
+            self.assertLessEqual({"p50_us", "ratio_to_one", "more_us", "tcp_us", "tcp_ratio_to_one", "tcp_more_us", "stages"},
+                                 set(pool))
+            self.assertGreater(pool["tcp_us"], 0)
         self.assert_whole_page((self.directory / "page.html").read_text())
 
     def assert_whole_page(self, text):
