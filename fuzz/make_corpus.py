@@ -117,7 +117,48 @@ CLIENT_HELLO = bytes.fromhex(
     "9e60fac1ccf38b6c2a5be67e42cefd")
 
 
+def coherence(kind, flags=0, requester=0, version=0, page=7, others=0, checksum=0):
+    return struct.pack("<BBBBIQQQ", kind, flags, requester, 0, version, page, others, checksum)
+
+
+def coherence_seeds():
+    """Of each kind one: read, write, done, fetch shared, fetch exclusive, invalidate, upgrade, lost, shared, exclusive, forgotten"""
+    yield "read", coherence(1)
+    yield "write", coherence(2)
+    yield "done", coherence(3, flags=4, version=9)
+    yield "fetch_shared", coherence(4, requester=3, version=9)
+    yield "fetch_exclusive", coherence(5, flags=2, requester=63, version=9, others=6)
+    yield "invalidate", coherence(6, requester=3, version=9)
+    yield "upgrade", coherence(7, version=9, others=1 << 63)
+    yield "lost", coherence(8, version=9)
+    yield "shared", coherence(9, flags=5, version=9, checksum=1 << 60)
+    yield "exclusive", coherence(10, flags=1, version=9, others=6, checksum=5)
+    yield "forgotten", coherence(11, version=9)
+
+
+def core_commands(*commands):
+    """commands: (command, who, page, flags, requester, version, await, time)"""
+    return b"".join(bytes(command) for command in commands)
+
+
+def core_seeds():
+    fault_read, fault_write, pass_time = (0, 0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 8, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0, 0, 200)
+    read, write, done = 3, 4, 5
+    # A page of its own: read by 1, written by 2, and asked back.
+    yield "home", core_commands(fault_write, (read, 1, 0, 0, 0, 0, 0, 0), pass_time, (done, 1, 0, 0, 0, 0, 0, 0),
+                                (write, 2, 0, 0, 0, 0, 0, 0), (13, 1, 0, 0, 0, 1, 0, 0), (done, 2, 0, 0, 0, 1, 0, 0),
+                                fault_read, (11, 2, 0, 1, 0, 1, 0, 0))
+    # A page of node 1: asked for, given, upgraded, given away.
+    yield "away", core_commands((0, 0, 2, 0, 0, 0, 0, 0), (11, 1, 2, 1, 0, 0, 0, 0), (0, 0, 2, 8, 0, 0, 0, 1),
+                                (9, 1, 2, 0, 0, 1, 6, 0), (13, 2, 2, 0, 0, 1, 0, 0), (13, 1, 2, 0, 0, 1, 0, 0),
+                                (7, 1, 2, 0, 2, 2, 0, 0), pass_time)
+    yield "death", core_commands((0, 0, 2, 8, 0, 0, 0, 0), fault_write, (write, 1, 0, 0, 0, 0, 0, 200), (2, 0, 0, 0, 0, 0, 0, 0),
+                                 fault_read, pass_time)
+
+
 def seeds():
+    yield from (("coherence", name, data) for name, data in coherence_seeds())
+    yield from (("coherence_core", name, data) for name, data in core_seeds())
     yield from (("frame_header", name, data) for name, data in {
         "request": header(), "reply": header(READ, 2, 40, 1)}.items())
     yield from (("hello", name, data) for name, data in {"hello": hello(), "reply": hello_reply()}.items())
