@@ -21,6 +21,7 @@
 #include "cli/donor_trust.h"
 #include "donor/server.h"
 #include "os/memory.h"
+#include "os/open_files.h"
 
 namespace hecaton {
 namespace {
@@ -271,6 +272,7 @@ int run(const Options& options) {
 }  // namespace hecaton
 
 int main(int argc, char** argv) {
+  hecaton::have_standard_descriptors();
   hecaton::start_log("hecatond");
   CLI::App app;
   hecaton::Options options;

@@ -1,5 +1,4 @@
 // hecaton: one virtual machine on the memory of many machines. This file only finds the verb.
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "base/version.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
+#include "os/open_files.h"
 #include "wire/token.h"
 
 namespace {
@@ -58,12 +58,9 @@ constexpr Verb kVerbs[] = {
 using hecaton::cli::print_error;
 using hecaton::cli::print_output;
 
-// Descriptors 0 to 2 exist, so that nothing of ours gets their numbers and is written to by mistake; many descriptors
-// may be open, for many donors; a failed write is an error code, not a signal.
+// Many descriptors may be open, for many donors; a failed write is an error code, not a signal.
 void prepare_process() {
-  for (int fd = 0; fd <= 2; ++fd) {
-    if (fcntl(fd, F_GETFD) < 0) (void)open("/dev/null", O_RDWR);
-  }
+  hecaton::have_standard_descriptors();
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
     hecaton::cli::users_open_files() = files.rlim_cur;

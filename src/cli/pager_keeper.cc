@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -101,6 +102,7 @@ bool PagerKeeper::take_over(const GuestLayout& layout, std::vector<OwnedFd> desc
   descriptors_ = std::move(descriptors);
   was_ready_ = attached_ = true;
   died_ns_ = monotonic_ns();
+  death_seen_ = false;
   return launch() && wait_for(serving_);
 }
 
@@ -146,7 +148,9 @@ void PagerKeeper::take(const nlohmann::json& message) {
     takeover_ns_last_ = monotonic_ns() - died_ns_;
     takeover_ns_most_ = std::max(takeover_ns_most_, takeover_ns_last_);
     died_ns_ = 0;
-    on_notice_(fmt::format("the guest goes on with a new pager; it waited {} ms", takeover_ns_last_ / kNsPerMs));
+    on_notice_(!std::exchange(death_seen_, true)
+                   ? "the guest goes on with a new pager"
+                   : fmt::format("the guest goes on with a new pager; it waited {} ms", takeover_ns_last_ / kNsPerMs));
   }
   if (event == "failed") {
     const std::string error = message.value("error", "");
@@ -208,6 +212,7 @@ int PagerKeeper::tick() {
     if (pinged_ns_ != 0) {
       event_log().error("the pager is silent for {} s: it is killed", kSilentNs / 1'000'000'000);
       process_.signal(SIGKILL);
+      died_ns_ = pinged_ns_;  // from then on the guest may have waited
       pinged_ns_ = now;
     }
   } else if (pinged_ns_ == 0 && now >= next_ping_ns_) {

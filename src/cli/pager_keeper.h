@@ -105,7 +105,8 @@ class PagerKeeper {
   int64_t next_ping_ns_ = 0, pinged_ns_ = 0;  // 0: no answer is owed
   size_t most_deaths_ = 5;
   std::deque<int64_t> deaths_ns_;
-  int64_t died_ns_ = 0;  // 0: it lives, and serves
+  int64_t died_ns_ = 0;     // 0: it lives, and serves
+  bool death_seen_ = true;  // else only when it was found dead is known
   int64_t takeover_ns_last_ = 0, takeover_ns_most_ = 0;
 };
 

@@ -58,10 +58,12 @@ int list(const PoolOptions& options) {
     return 0;
   }
   for (const auto& node : nodes) {
-    print_output("{}: {}, holds {}\n", node.value("url", ""), node.value("state", ""),
+    print_output("{}: {}, holds up to {}\n", node.value("url", ""), node.value("state", ""),
                  format_size(node.value("bytes", uint64_t{0})));
   }
-  print_output("protection: {}\n", protection);
+  const uint64_t exposed = stats->value("exposed_bytes", uint64_t{0});
+  print_output("protection: {}{}\n", protection,
+               exposed == 0 ? "" : fmt::format("; NOT for {}, which are at one place only", format_size(exposed)));
   return 0;
 }
 
@@ -87,7 +89,7 @@ int pool(const std::vector<std::string>& arguments) {
   if (auto status = parse_verb(app, arguments)) return *status;
   if (!is_vm_name(options.name) || !RuntimeFolder(options.name).taken()) {
     print_error("hecaton pool: no VM '{}' is running here for this user; hecaton status lists those that are\n",
-                options.name);
+                harmless(options.name));
     return kExitUsage;
   }
   return options.change == "list" ? list(options) : change(options);

@@ -25,7 +25,8 @@ int resume_pager(const std::vector<std::string>& arguments) {
   app.add_flag("-q,--quiet", options.quiet, "say nothing but problems");
   if (auto status = parse_verb(app, arguments)) return *status;
   if (!is_vm_name(options.name)) {
-    print_error("hecaton resume-pager: '{}' is no name of a VM; hecaton status lists those that run\n", options.name);
+    print_error("hecaton resume-pager: '{}' is no name of a VM; hecaton status lists those that run\n",
+                harmless(options.name));
     return kExitUsage;
   }
   return Supervisor(options, "", {}).resume();

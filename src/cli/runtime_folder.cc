@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -66,6 +67,9 @@ Result<sockaddr_un> address_of(const std::string& path) {
 RuntimeFolder::RuntimeFolder(const std::string& vm_name) : path_(base_path() + "/" + vm_name) {}
 
 Result<OwnedFd> RuntimeFolder::claim() {
+  if (const std::string parent = base_path().substr(0, base_path().rfind('/')); access(parent.c_str(), F_OK) != 0) {
+    return system_error("XDG_RUNTIME_DIR names no directory");
+  }
   auto prepare = [this]() -> Result<OwnedFd> {
     HEC_TRY(make_private(base_path()));
     HEC_TRY(make_private(path_));

@@ -36,6 +36,9 @@ void show(const nlohmann::ordered_json& vm) {
   print_output("{}: {} of RAM, {} here of at most {}, {} at donors; {} faults; {} pagers before this one\n",
                vm.value("name", ""), size("guest_ram_bytes"), size("resident_bytes"), size("local_limit_bytes"),
                size("remote_bytes"), vm.value("faults", uint64_t{0}), vm.value("pager_restarts", uint64_t{0}));
+  if (vm.value("exposed_bytes", uint64_t{0}) == 0) return;
+  print_output("{}: NOT protected: up to {} of it are at one place only; hecaton pool list {}\n", vm.value("name", ""),
+               size("exposed_bytes"), vm.value("name", ""));
 }
 
 }  // namespace
@@ -60,7 +63,7 @@ int status(const std::vector<std::string>& arguments) {
     }
   }
   if (!name.empty() && found.empty()) {
-    print_error("hecaton status: no VM '{}' is running here for this user\n", name);
+    print_error("hecaton status: no VM '{}' is running here for this user\n", harmless(name));
     return kExitUsage;
   }
   if (json) {

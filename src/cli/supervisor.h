@@ -41,6 +41,7 @@ class Supervisor {
   Result<LocalDonor> start_own_donor(std::vector<std::string> options, std::string* problem);
   bool start_embedded_donor();
   bool start_spill();
+  void warn_if_short_of_disk(const std::string& directory) const;
   std::string describe_protection(const std::string& protection) const;
   bool claim_name();
   bool start_pager();

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -74,6 +75,7 @@ bool Supervisor::start_spill() {
   Result<LocalDonor> spill = start_own_donor({"--backing", directory}, &problem);
   if (spill.ok()) {
     spill_ = std::move(spill).value();
+    warn_if_short_of_disk(directory);
     return true;
   }
   if (options_.protect == "spill" || !options_.spill_directory.empty()) {
@@ -87,6 +89,19 @@ bool Supervisor::start_spill() {
       "donor {} fails, the VM is lost; name a second donor, or another directory with --spill-dir\n",
       problem, options_.nodes.front().printable());
   return true;
+}
+
+void Supervisor::warn_if_short_of_disk(const std::string& directory) const {
+  struct statvfs system {};
+  if (statvfs(directory.c_str(), &system) != 0) return;
+  const uint64_t free_bytes = static_cast<uint64_t>(system.f_bavail) * system.f_frsize;
+  const bool will_be_used = options_.nodes.size() == 1 || options_.protect == "spill";
+  if (!will_be_used || free_bytes >= options_.memory_bytes) return;
+  print_error(
+      "hecaton: {} has only {} free for pages of the VM, which has {}: when it is full, further pages are NOT "
+      "protected; "
+      "make room there, name another directory with --spill-dir, or another donor\n",
+      directory, format_size(free_bytes), format_size(options_.memory_bytes));
 }
 
 std::string Supervisor::describe_protection(const std::string& protection) const {

@@ -11,4 +11,7 @@ uint64_t raise_open_files(uint64_t wanted);
 
 uint64_t count_open_files();
 
+// Descriptors 0 to 2 exist from here on: else something of ours gets their numbers, and messages are written into it.
+void have_standard_descriptors();
+
 }  // namespace hecaton

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "pager/exposure_watch.h"
 #include "pager/loops.h"
 #include "pager/recovery.h"
 #include "pager/state_memory.h"
@@ -64,6 +65,20 @@ std::string state_of(const DonorPool& pool, size_t donor) {
   return pool.placement().is_open(donor) ? "live" : "full";
 }
 
+uint64_t exposed_bytes_of(const DonorPool& pool) {
+  const PlacementTable& placement = pool.placement();
+  uint64_t bytes = 0;
+  for (uint64_t extent = 0; extent < placement.extents(); ++extent) {
+    const CopySet copies = placement.copies_of(ExtentNumber(extent));
+    size_t complete = 0;
+    for (size_t i = 0; i < copies.size(); ++i) {
+      complete += copies[i].complete && pool.states().of(copies[i].donor) < DonorState::kLost;
+    }
+    if (!copies.empty() && complete < placement.wanted()) bytes += kExtentBytes;
+  }
+  return bytes;
+}
+
 void fill_pool_stats(const DonorPool& pool, PagerStats& stats) {
   const PlacementTable& placement = pool.placement();
   stats.protection = name_of(placement.protection());
@@ -73,14 +88,7 @@ void fill_pool_stats(const DonorPool& pool, PagerStats& stats) {
     stats.nodes.push_back({placement.is_local_disk(i) ? "local disk (" + url + ")" : url, state_of(pool, i),
                            placement.placed_at(i) * kExtentBytes});
   }
-  for (uint64_t extent = 0; extent < placement.extents(); ++extent) {
-    const CopySet copies = placement.copies_of(ExtentNumber(extent));
-    size_t complete = 0;
-    for (size_t i = 0; i < copies.size(); ++i) {
-      complete += copies[i].complete && pool.states().of(copies[i].donor) < DonorState::kLost;
-    }
-    if (!copies.empty() && complete < placement.wanted()) stats.exposed_bytes += kExtentBytes;
-  }
+  stats.exposed_bytes = exposed_bytes_of(pool);
 }
 
 // The key is as old as the state memory.
@@ -137,10 +145,30 @@ class Pager::Impl {
   void tend_pool() {
     while (!stop.load() && !loss.happened()) {
       pool->tend(monotonic_ns());
+      watch_exposure(monotonic_ns());
       std::unique_lock lock(tend_mutex);
       tend_wake.wait_for(lock, std::chrono::milliseconds(DonorPool::kTendMs), [&] { return stop.load(); });
     }
   }
+  void watch_exposure(int64_t now_ns) {
+    if (pool->placement().wanted() < 2 || now_ns < next_exposure_ns) return;
+    next_exposure_ns = now_ns + kExposureNs;
+    const uint64_t bytes = exposed_bytes_of(*pool);
+    switch (exposure.update(bytes, now_ns)) {
+      case ExposureWatch::Tell::kNothing:
+        return;
+      case ExposureWatch::Tell::kExposed:
+        return pool->notice(fmt::format(
+            "NOT protected: up to {} of the VM's memory are at one place only, and there is no room for a second copy; "
+            "add a donor (hecaton pool add), or make room at one or on the spill disk",
+            format_size(bytes)));
+      case ExposureWatch::Tell::kProtectedAgain:
+        return pool->notice("all of the VM's memory is protected again");
+    }
+  }
+  static constexpr int64_t kExposureNs = 1'000'000'000;
+  ExposureWatch exposure;
+  int64_t next_exposure_ns = 0;
   std::mutex tend_mutex;
   std::condition_variable tend_wake;
 };

@@ -203,6 +203,8 @@ class DonorPool {
   void take_back(size_t donor, int64_t now_ns);
   void give_up(size_t donor, const std::string& why);
   void finish_removal(size_t donor);
+  bool inherit_leaving(size_t donor, size_t from);
+  std::optional<size_t> same_process(const Member& as) const;
   void make_room();
   std::optional<size_t> find(const NodeUrl& url) const;
   Result<void> check_others_than(size_t donor, std::string* problem) const;

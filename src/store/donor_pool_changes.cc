@@ -53,6 +53,17 @@ void DonorPool::give_up(size_t donor, const std::string& why) {
   }
 }
 
+// A donor of the pool that is that very process, by another name: two copies there would be one, and each of the two
+// would end the other's writes.
+std::optional<size_t> DonorPool::same_process(const Member& as) const {
+  for (size_t donor = 0, all = donors(); donor < all; ++donor) {
+    const Member& member = members_[donor];
+    const bool same_name = member.url.host == as.url.host && member.url.port == as.url.port;
+    if (!member.replaced && !member.removed && !same_name && member.instance == as.instance) return donor;
+  }
+  return std::nullopt;
+}
+
 Result<void> DonorPool::take_up(LinkSet& links, std::unique_ptr<DonorClient> Member::*spare) {
   for (size_t donor = links.size(); donor < donors(); ++donor) {
     HEC_TRY(links.add(std::move(members_[donor].*spare)));
@@ -75,6 +86,11 @@ Result<size_t> DonorPool::admit(const NodeUrl& url, uint64_t extents, std::optio
   member.instance = first->donor().donor_instance;
   if (heir_of && member.instance != members_[*heir_of].instance) {
     return Error{ErrorCode::kNotFound, 0, "it was started anew, and holds nothing of this VM"};
+  }
+  if (const auto other = heir_of ? std::nullopt : same_process(member)) {
+    *problem = fmt::format("donors {} and {} are the same hecatond; it is in the pool already",
+                           members_[*other].url.printable(), url.printable());
+    return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
   }
   if (!heir_of) extents = std::min(extents, first->donor().free_bytes / kExtentBytes);
   if (extents == 0) {
@@ -134,8 +150,7 @@ void DonorPool::reach_again(size_t donor, int64_t now_ns) {
   Result<size_t> again = admit(member.url, placement_->capacity(donor), donor, 1000, &problem);
   if (again.ok()) {
     placement_->set_open(*again, placement_->is_open(donor));
-    placement_->set_leaving(*again, placement_->is_leaving(donor));
-    if (placement_->is_leaving(donor)) keep_flag(*again, MemberRecord::kLeaving);
+    inherit_leaving(*again, donor);
     placement_->set_open(donor, false);
     member.replaced = true;
     keep_state(donor, MemberRecord::kGone);
@@ -150,6 +165,15 @@ void DonorPool::reach_again(size_t donor, int64_t now_ns) {
   if (hopeless || now_ns - member.cut_ns > kReachMs * 1'000'000) give_up(donor, trouble(donor));
 }
 
+// A drain lasts until the donor is removed, whatever becomes of its process and its connections.
+bool DonorPool::inherit_leaving(size_t donor, size_t from) {
+  if (!placement_->is_leaving(from)) return false;
+  placement_->set_open(donor, false);
+  placement_->set_leaving(donor, true);
+  keep_flag(donor, MemberRecord::kLeaving);
+  return true;
+}
+
 // A donor that was lost and is there again has nothing, and is as good as any other.
 void DonorPool::take_back(size_t donor, int64_t now_ns) {
   Member& member = members_[donor];
@@ -159,10 +183,12 @@ void DonorPool::take_back(size_t donor, int64_t now_ns) {
   std::string problem;
   Result<size_t> again = admit(member.url, placement_->capacity(donor), std::nullopt, 500, &problem);
   if (!again.ok()) return;
+  const bool leaving = inherit_leaving(*again, donor);
   member.replaced = true;
   keep_state(donor, MemberRecord::kGone);
   touch();
-  notice(fmt::format("donor {} is back, and empty; it is used again", member.url.printable()));
+  notice(fmt::format("donor {} is back, and empty; {}", member.url.printable(),
+                     leaving ? "it was drained, and gets nothing" : "it is used again"));
 }
 
 // Copies found no room: what donors have free is reserved for this VM, as far as it is needed.
@@ -273,7 +299,7 @@ Result<void> DonorPool::remove(const NodeUrl& url, bool force, std::string* prob
         url.printable(), format_size(placed * kExtentBytes));
     return Error{ErrorCode::kBusy, 0, "the donor holds memory"};
   }
-  if (!force) HEC_TRY(check_others_than(*donor, problem));
+  if (states_.hoped_for(*donor)) HEC_TRY(check_others_than(*donor, problem));
   members_[*donor].removed = true;
   keep_flag(*donor, MemberRecord::kRemoved);
   finish_removal(*donor);

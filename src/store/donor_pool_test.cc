@@ -195,6 +195,36 @@ struct Takeover : DonorPoolTest {
   PoolConfig config_;
 };
 
+TEST_F(Takeover, ADonorThatIsInThePoolByAnotherNameIsNotAdded) {
+  auto pool = next_pager();
+  NodeUrl alias = config_.nodes[1];
+  alias.host = "localhost";
+  std::string problem;
+  ASSERT_FALSE(pool->add(alias, &problem).ok());
+  EXPECT_NE(problem.find("same hecatond"), std::string::npos) << problem;
+  EXPECT_EQ(pool->donors(), kDonors);
+}
+
+TEST_F(Takeover, ADonorThatWasDrainedStaysSoThoughItIsStartedAnew) {
+  std::string problem;
+  auto pool = next_pager();
+  auto away = DonorServer::start({.lends_bytes = 4_MiB, .threads = 1, .grace_ms = 3'600'000}).value();
+  const NodeUrl url = away->address(0);
+  ASSERT_TRUE(pool->add(url, &problem).ok()) << problem;
+  ASSERT_TRUE(pool->drain(url, &problem).ok()) << problem;
+  away.reset();
+  pool->connection_ended(kDonors, Error{ErrorCode::kClosed, 0, "its process ended"});
+  int64_t now = 0;
+  for (; pool->states().of(kDonors) != DonorState::kLost; now += 1'000'000'000) pool->tend(now);
+  DonorConfig config{.lends_bytes = 4_MiB, .threads = 1, .grace_ms = 3'600'000};
+  config.listen = url;
+  away = DonorServer::start(config).value();
+  for (int i = 0; i < 100 && pool->donors() == kDonors + 1; ++i, now += 10'000'000'000) pool->tend(now);
+  ASSERT_EQ(pool->donors(), kDonors + 2) << "it is in the pool again";
+  EXPECT_TRUE(pool->placement().is_leaving(kDonors + 1));
+  EXPECT_FALSE(pool->placement().is_open(kDonors + 1));
+}
+
 TEST_F(Takeover, FindsThePagesOfTheEarlierPager) {
   {
     auto pool = next_pager();

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "wire/token.h"
@@ -13,6 +14,12 @@ namespace {
 
 Error bad(const char* what) {
   return Error{ErrorCode::kInvalidArgument, 0, what};
+}
+
+// Tokens of ours have 32 characters. No host's name is that long without a dot.
+bool is_token_alone(std::string_view host) {
+  return host.size() >= 32 && host.find('.') == std::string_view::npos &&
+         std::any_of(host.begin(), host.end(), [](unsigned char c) { return isupper(c); });
 }
 
 bool valid_host_name(std::string_view host) {
@@ -63,6 +70,7 @@ Result<NodeUrl> parse_address(std::string_view text, uint16_t lowest_port) {
       return bad("that is not an IPv4 address");
     }
     if (!valid_host_name(url.host)) return bad("the host holds a character that no host name has");
+    if (is_token_alone(url.host)) return bad("that is a token without its host: TOKEN@HOST");
   }
   if (has_port) url.port = HEC_TRY(parse_port(port, lowest_port));
   return url;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 
 #include "base/random.h"
 
@@ -14,6 +15,24 @@ constexpr size_t kTokenBytes = 24;
 
 bool good_in_token(char c) {
   return kLetters.find(c) != std::string_view::npos || c == '.' || c == '~';
+}
+
+// What is that long and no word of a language or option may be a token whose '@' was forgotten.
+bool looks_like_token(std::string_view run) {
+  auto is_odd = [](unsigned char c) { return isdigit(c) || isupper(c); };
+  return run.size() >= kMinTokenChars && run.front() != '-' && std::any_of(run.begin(), run.end(), is_odd);
+}
+
+std::string without_long_runs(std::string_view word) {
+  std::string out;
+  while (!word.empty()) {
+    auto end = std::find_if_not(word.begin(), word.end(), [](char c) { return good_in_token(c) && c != '.'; });
+    if (end == word.begin()) ++end;
+    const std::string_view run = word.substr(0, static_cast<size_t>(end - word.begin()));
+    out += looks_like_token(run) ? "***" : run;
+    word.remove_prefix(run.size());
+  }
+  return out;
 }
 
 }  // namespace
@@ -62,7 +81,7 @@ std::string without_tokens(std::string_view text) {
       out += "***";
       word.remove_prefix(at);
     }
-    out += word;
+    out += without_long_runs(word);
     if (end < text.size()) out += text[end];
     text.remove_prefix(std::min(end + 1, text.size()));
   }

@@ -21,7 +21,8 @@ bool has_token_characters(std::string_view text);
 // A new one, of 192 random bits.
 std::string make_token();
 
-// The text with *** for everything that may be a token in it: whatever stands before an '@'. For messages.
+// The text with *** for everything that may be a token in it: whatever stands before an '@', and
+// what is as long as one. For messages.
 std::string without_tokens(std::string_view text);
 
 }  // namespace hecaton

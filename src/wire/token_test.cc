@@ -47,6 +47,9 @@ TEST(Token, IsTakenOutOfMessages) {
   EXPECT_EQ(without_tokens("--node=s3cret@host,x@y"), "***@y");
   EXPECT_EQ(without_tokens("no token here\n"), "no token here\n");
   EXPECT_EQ(without_tokens("@"), "***@");
+  EXPECT_EQ(without_tokens("'hecaton://xoiidD0cSmmqHFa8dMVTjSG1 192.0.2.7:9999':"), "'hecaton://*** 192.0.2.7:9999':");
+  EXPECT_EQ(without_tokens("xoiidD0cSmmqHFa8dMVTjSG1/donor.example"), "***/donor.example");
+  EXPECT_EQ(without_tokens("--a-very-long-option-indeed"), "--a-very-long-option-indeed");
   EXPECT_EQ(without_tokens(""), "");
 }
 
