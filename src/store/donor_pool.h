@@ -204,7 +204,7 @@ class DonorPool {
   void give_up(size_t donor, const std::string& why);
   void finish_removal(size_t donor);
   bool inherit_leaving(size_t donor, size_t from);
-  std::optional<size_t> same_process(const Member& as) const;
+  Result<void> check_process(const Member& member, std::optional<size_t> heir_of, std::string* problem) const;
   void make_room();
   std::optional<size_t> find(const NodeUrl& url) const;
   Result<void> check_others_than(size_t donor, std::string* problem) const;

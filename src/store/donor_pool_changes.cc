@@ -53,15 +53,20 @@ void DonorPool::give_up(size_t donor, const std::string& why) {
   }
 }
 
-// A donor of the pool that is that very process, by another name: two copies there would be one, and each of the two
-// would end the other's writes.
-std::optional<size_t> DonorPool::same_process(const Member& as) const {
-  for (size_t donor = 0, all = donors(); donor < all; ++donor) {
-    const Member& member = members_[donor];
-    const bool same_name = member.url.host == as.url.host && member.url.port == as.url.port;
-    if (!member.replaced && !member.removed && !same_name && member.instance == as.instance) return donor;
+// Two copies at one process by two names would be one, and each of the two would end the other's writes.
+Result<void> DonorPool::check_process(const Member& member, std::optional<size_t> heir_of, std::string* problem) const {
+  if (heir_of && member.instance != members_[*heir_of].instance) {
+    return Error{ErrorCode::kNotFound, 0, "it was started anew, and holds nothing of this VM"};
   }
-  return std::nullopt;
+  for (size_t donor = 0, all = donors(); donor < all && !heir_of; ++donor) {
+    const Member& other = members_[donor];
+    const bool same_name = other.url.host == member.url.host && other.url.port == member.url.port;
+    if (other.replaced || other.removed || same_name || other.instance != member.instance) continue;
+    *problem = fmt::format("donors {} and {} are the same hecatond; it is in the pool already", other.url.printable(),
+                           member.url.printable());
+    return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
+  }
+  return {};
 }
 
 Result<void> DonorPool::take_up(LinkSet& links, std::unique_ptr<DonorClient> Member::*spare) {
@@ -84,14 +89,7 @@ Result<size_t> DonorPool::admit(const NodeUrl& url, uint64_t extents, std::optio
   std::unique_ptr<DonorClient> first =
       HEC_TRY(connect(url, wire::Role::kDemand, demand_buffers_[0], connect_ms, problem));
   member.instance = first->donor().donor_instance;
-  if (heir_of && member.instance != members_[*heir_of].instance) {
-    return Error{ErrorCode::kNotFound, 0, "it was started anew, and holds nothing of this VM"};
-  }
-  if (const auto other = heir_of ? std::nullopt : same_process(member)) {
-    *problem = fmt::format("donors {} and {} are the same hecatond; it is in the pool already",
-                           members_[*other].url.printable(), url.printable());
-    return Error{ErrorCode::kInvalidArgument, 0, "a donor is named twice"};
-  }
+  HEC_TRY(check_process(member, heir_of, problem));
   if (!heir_of) extents = std::min(extents, first->donor().free_bytes / kExtentBytes);
   if (extents == 0) {
     *problem = fmt::format("donor {} has nothing free; start it with a larger --size", url.printable());
