@@ -1,18 +1,18 @@
-"""The donors of a VM that runs: listed, added, drained, removed, under a guest that verifies its memory."""
+"""The donors of a VM that runs: listed, added, drained, removed, under a load that verifies every byte."""
 
 import json
 import os
 import signal
 
-from harness import Donor, EndToEndTest, Guest, wait_until
-
-LOAD = "memory_check --mib 300 --passes random,rewrite --forever"
+from harness import Donor, EndToEndTest, wait_until
+from stand_in import Run
 
 
 class PoolTest(EndToEndTest):
     def guest_with(self, *donors, options=()):
-        guest = Guest(self, run=LOAD, options=[*options, *[f"--node={donor.address}" for donor in donors]])
-        guest.wait_for("GUEST-FILLED")
+        guest = Run(self, memory="96M", local="24M",
+                    options=[*options, *[f"--node={donor.address}" for donor in donors]])
+        guest.wait_until_paging()
         return guest
 
     def pool(self, *arguments):
@@ -30,13 +30,11 @@ class PoolTest(EndToEndTest):
         self.assertRegex(said, why)
 
     def end(self, guest):
-        passes = guest.serial().count("GUEST-PROGRESS")
-        wait_until("one more pass over the memory",
-                   lambda: guest.serial().count("GUEST-PROGRESS") > passes + 1, 120)
-        self.assertNotIn("GUEST-WRONG", guest.serial())
-        guest.process.terminate()
-        guest.process.wait(60)
-        self.assertEqual(0, guest.report()["lost_pages"])
+        guest.wait_until_it_goes_on()
+        status, found = guest.end()
+        self.assertEqual(0, status, guest.story())
+        self.assertEqual(0, found["wrong"], guest.story())
+        self.assertEqual(0, json.loads(guest.report_path.read_text())["lost_pages"])
 
     def test_moves_to_a_donor_that_is_added_and_leaves_one_that_is_drained(self):
         first, second, third = Donor(self), Donor(self), Donor(self)
@@ -71,7 +69,7 @@ class PoolTest(EndToEndTest):
 
     def kill_pager(self, guest):
         count = guest.errors().count("goes on with a new pager")
-        os.kill(guest.part("pager"), signal.SIGKILL)
+        os.kill(guest.pager(), signal.SIGKILL)
         wait_until("a new pager", lambda: guest.errors().count("goes on with a new pager") > count, 30)
 
     def test_says_why_it_does_not_change(self):
@@ -85,4 +83,10 @@ class PoolTest(EndToEndTest):
         self.assert_refused("no donor's URL", "add", guest.name, "there:is:none")
         self.assert_refused("no VM 'nobody'", "list", "nobody")
         self.assert_refused("--help", "add", guest.name)
+        self.end(guest)
+
+    def test_has_no_donor_twice_by_two_names(self):
+        first, second = Donor(self), Donor(self)
+        guest = self.guest_with(first, second)
+        self.assert_refused("same hecatond", "add", guest.name, first.address.replace("127.0.0.1", "localhost"))
         self.end(guest)

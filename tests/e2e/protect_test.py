@@ -4,7 +4,8 @@ import signal
 
 from harness import Donor, EndToEndTest, Guest
 
-LOAD = "memory_check --mib 300 --passes random,rewrite,random,rewrite"
+MIB = 200
+LOAD = f"memory_check --mib {MIB} --passes random,rewrite"
 
 
 class ProtectTest(EndToEndTest):
@@ -14,7 +15,7 @@ class ProtectTest(EndToEndTest):
         return guest
 
     def assert_unharmed(self, guest):
-        self.assert_verified(guest, 300)
+        self.assert_verified(guest, MIB)
         self.assertEqual(0, guest.report()["lost_pages"])
 
     def test_by_a_mirror_is_the_default_with_two_donors(self):
