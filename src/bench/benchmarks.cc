@@ -44,6 +44,16 @@ constexpr Benchmark kBenchmarks[] = {
      "JSON: pools[] with donors, ratio_to_one and more_us, the same of plain TCP (tcp_us, tcp_ratio_to_one,\n"
      "tcp_more_us), stages, ratio to the limit, host_bytes_per_donor; skipped[] with why.",
      measure_nodes, true, false, true, false, false},
+    {"pingpong", "what coherence costs: pages that several nodes of one VM write and read",
+     "Starts two and four nodes of an aggregate VM as processes on this machine, and lets them take turns: both write "
+     "one\n"
+     "page; one writes what 1 and 3 others have read; one touches memory of its own for the first time, or reads "
+     "through\n"
+     "another's. Pages leave as soon as they are asked for; in a VM they may be kept for the hold time first.\n"
+     "JSON: p50_us, p90_us, p99_us of a write to a page that the other wrote, ratio of p50 to limit.sum_us; "
+     "invalidate.1\n"
+     "and .3 and invalidate.ratio; upgrade with pages_sent; first_touch_us; stream_gbps.",
+     measure_pingpong, true, false, false, false, false},
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ Result<Report> measure_zipf(const Options& options, std::string* problem);
 Result<Report> measure_sort(const Options& options, std::string* problem);
 Result<Report> measure_pagerank(const Options& options, std::string* problem);
 Result<Report> measure_nodes(const Options& options, std::string* problem);
+Result<Report> measure_pingpong(const Options& options, std::string* problem);
 
 struct Benchmark {
   const char* name;

@@ -162,19 +162,23 @@ Result<Quantiles> measure_raw_fault(size_t rounds) {
 }
 
 Result<Quantiles> measure_raw_tcp(size_t rounds) {
+  return measure_raw_exchange(kReadRequestBytes, kReadReplyBytes, rounds);
+}
+
+Result<Quantiles> measure_raw_exchange(size_t request_bytes, size_t reply_bytes, size_t rounds) {
   TcpPair pair = HEC_TRY(connect_to_ourselves());
   std::atomic<bool> stop{false};
   std::vector<int64_t> samples;
   const auto [own, other] = two_processors();
   std::thread server([&, here = other] {
     (void)run_only_on(here);
-    std::vector<std::byte> request(kReadRequestBytes), reply(kReadReplyBytes);
+    std::vector<std::byte> request(request_bytes), reply(reply_bytes);
     while (spin_receive(*pair.server, request, stop) && spin_send(*pair.server, reply, stop)) {
     }
   });
   std::thread client([&, here = own] {
     (void)run_only_on(here);
-    std::vector<std::byte> request(kReadRequestBytes), reply(kReadReplyBytes);
+    std::vector<std::byte> request(request_bytes), reply(reply_bytes);
     for (size_t i = 0; i < rounds; ++i) {
       int64_t start = monotonic_ns();
       if (!spin_send(*pair.client, request, stop) || !spin_receive(*pair.client, reply, stop)) break;

@@ -41,6 +41,8 @@ Result<Quantiles> measure_raw_fault(size_t rounds);
 // A request and reply over loopback TCP of the sizes that a demand read has (40 and 4152 bytes), both ends spinning on
 // non-blocking sockets, each on a processor of its own.
 Result<Quantiles> measure_raw_tcp(size_t rounds);
+// The same of any sizes.
+Result<Quantiles> measure_raw_exchange(size_t request_bytes, size_t reply_bytes, size_t rounds);
 
 // Encrypting one page with AES-128-GCM, as TLS does it. A remote fault over TLS takes that twice, and the protocol.
 Quantiles measure_aes(size_t rounds);

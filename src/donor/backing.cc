@@ -13,7 +13,7 @@
 #include <cstring>
 #include <vector>
 
-#include "donor/thread.h"
+#include "os/thread.h"
 
 namespace hecaton::donor {
 namespace {

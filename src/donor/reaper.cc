@@ -3,7 +3,7 @@
 #include <chrono>
 
 #include "base/clock.h"
-#include "donor/thread.h"
+#include "os/thread.h"
 
 namespace hecaton::donor {
 

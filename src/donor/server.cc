@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "donor/thread.h"
+#include "os/thread.h"
 #include "transport/tls_stream.h"
 
 namespace hecaton {
@@ -126,7 +126,7 @@ Result<void> DonorServer::start_threads(const DonorConfig& config) {
   for (unsigned i = 0; i < threads_for(config); ++i) {
     workers_.push_back(HEC_TRY(donor::Worker::start(limits)));
   }
-  acceptor_ = HEC_TRY(donor::start_thread("donor-acceptor", [this] { accept_connections(); }));
+  acceptor_ = HEC_TRY(start_thread("donor-acceptor", [this] { accept_connections(); }));
   return {};
 }
 

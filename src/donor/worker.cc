@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "donor/thread.h"
 #include "os/scheduling.h"
+#include "os/thread.h"
 
 namespace hecaton::donor {
 namespace {

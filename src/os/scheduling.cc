@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -73,6 +74,23 @@ bool leave_processor(unsigned processor) {
   cpu_set_t set = allowed_at_start();
   CPU_CLR(processor, &set);
   return sched_setaffinity(0, sizeof set, &set) == 0 && run_anywhere();
+}
+
+// Source: sched_setattr(2); kernel/sched/syscalls.c, __setparam_fair(), for what sched_runtime means to normal threads.
+bool want_short_slices() {
+  constexpr uint64_t kShortestSliceNs = 100'000;
+  struct Attributes {  // sched_attr, as its first version was
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } attributes{};
+  if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0) return false;
+  attributes.size = sizeof attributes;
+  if (attributes.policy != SCHED_OTHER) return false;
+  attributes.runtime = kShortestSliceNs;
+  return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0;
 }
 
 }  // namespace hecaton

@@ -33,4 +33,9 @@ bool run_anywhere();
 // Moves the calling thread to any other processor than this one, and binds it to none. False: there is no other.
 bool leave_processor(unsigned processor);
 
+// The calling thread wants the processor soon after it is woken, and not for long: it takes it from those that want it
+// for longer (Linux 6.12; before, and in other classes than the normal one, this does nothing). False: nothing was
+// done.
+bool want_short_slices();
+
 }  // namespace hecaton

@@ -85,9 +85,10 @@ bool UffdFeatures::poison() const {
   return bits & UFFD_FEATURE_POISON;
 }
 
-Result<Userfaultfd> Userfaultfd::create(UffdSource* source) {
+Result<Userfaultfd> Userfaultfd::create(UffdSource* source, Discards discards) {
   OwnedFd fd = HEC_TRY(open_uffd(source));
-  uffdio_api api{.api = UFFD_API, .features = HEC_UFFD_FEATURES, .ioctls = 0};
+  const uint64_t left_out = discards == Discards::kSilent ? UFFD_FEATURE_EVENT_REMOVE : 0;
+  uffdio_api api{.api = UFFD_API, .features = HEC_UFFD_FEATURES & ~left_out, .ioctls = 0};
   if (ioctl(fd.get(), UFFDIO_API, &api) != 0) {
     return system_error("this kernel's userfaultfd lacks what paging needs (Linux 5.19 has it)",
                         ErrorCode::kUnsupported);

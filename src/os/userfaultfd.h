@@ -32,6 +32,10 @@ struct UffdFeatures {
   bool enough_for_memory_mode() const { return missing_shmem() && minor_shmem() && wp_shmem() && event_remove(); }
 };
 
+// Whether a process that discards pages of a registered range (MADV_DONTNEED) waits until somebody has read an event of
+// it. Not where the thread that reads the events discards pages itself.
+enum class Discards : uint8_t { kReported, kSilent };
+
 // How a userfaultfd was, or was not, to be had.
 enum class UffdSource : uint8_t { kSyscall, kDevice };
 
@@ -66,7 +70,7 @@ class Userfaultfd {
   explicit Userfaultfd(OwnedFd fd) : fd_(std::move(fd)) {}
 
   // A new one for this process, handshake done with the features memory mode needs; says by which way in `source`.
-  static Result<Userfaultfd> create(UffdSource* source = nullptr);
+  static Result<Userfaultfd> create(UffdSource* source = nullptr, Discards discards = Discards::kReported);
   // Asks the kernel for its features. Error: no userfaultfd to be had, and why.
   static Result<UffdFeatures> probe(UffdSource* source = nullptr);
 

@@ -14,10 +14,10 @@
 #include "base/guarded.h"
 #include "os/poller.h"
 #include "os/userfaultfd.h"
+#include "os/vcpu_neighbour.h"
 #include "pager/copy_keeper.h"
 #include "pager/prefetch_routes.h"
 #include "pager/read_routes.h"
-#include "pager/vcpu_neighbour.h"
 
 namespace hecaton {
 

@@ -16,6 +16,9 @@ PROMISED = {
     "sort": (set(), {"slowdown": {"50", "25"}, "limit": {"tcp_gbps"}}),
     "pagerank": (set(), {"slowdown": {"50", "25"}, "limit": {"tcp_gbps"}}),
     "nodes": (set(), LIMIT),
+    "pingpong": ({"p50_us", "p90_us", "p99_us", "ratio", "first_touch_us", "stream_gbps"},
+                 {"limit": {"message_us", "page_us", "uffd_us", "sum_us"}, "invalidate": {"1", "3", "ratio"},
+                  "upgrade": {"p50_us", "count", "pages_sent"}}),
 }
 
 

@@ -1,4 +1,4 @@
-#include "pager/vcpu_neighbour.h"
+#include "os/vcpu_neighbour.h"
 
 namespace hecaton {
 

@@ -1,4 +1,4 @@
-// Threads of the donor: named, and with all signals blocked, so that the process's own handling is not disturbed.
+// Threads: named, and with all signals blocked, so that the process's own handling is not disturbed.
 #pragma once
 
 #include <functional>
@@ -6,9 +6,9 @@
 
 #include "base/result.h"
 
-namespace hecaton::donor {
+namespace hecaton {
 
 // `name`: at most 15 characters. Error: kSystem, the machine gave no thread.
 Result<std::thread> start_thread(const char* name, std::function<void()> body);
 
-}  // namespace hecaton::donor
+}  // namespace hecaton

@@ -1,4 +1,4 @@
-#include "donor/thread.h"
+#include "os/thread.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -6,7 +6,7 @@
 #include <system_error>
 #include <utility>
 
-namespace hecaton::donor {
+namespace hecaton {
 
 Result<std::thread> start_thread(const char* name, std::function<void()> body) {
   // Blocked before the thread is there: it inherits the mask, and no signal finds it without.
@@ -26,4 +26,4 @@ Result<std::thread> start_thread(const char* name, std::function<void()> body) {
   return thread;
 }
 
-}  // namespace hecaton::donor
+}  // namespace hecaton

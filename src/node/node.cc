@@ -1,0 +1,40 @@
+#include "node/node.h"
+
+#include "base/check.h"
+#include "os/thread.h"
+
+namespace hecaton::node {
+
+uint64_t digest_of(const std::vector<uint64_t>& pages) {
+  uint64_t digest = 0xcbf29ce484222325;  // FNV-1a, over words
+  for (uint64_t count : pages) digest = (digest ^ count) * 0x100000001b3;
+  return digest;
+}
+
+Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, const TcpListener& listener) {
+  HEC_CHECK(config.nodes.size() == config.pages.size() && config.self.value < config.nodes.size());
+  const coherence::HomeMap homes(config.pages);
+  const bool protected_map = config.protected_map ? *config.protected_map : HEC_TRY(CoherentMemory::maps_protected());
+  std::unique_ptr<Node> node(new Node(HEC_TRY(CoherentMemory::create(homes.pages(), protected_map))));
+  const MeshConfig mesh{config.self,   config.nodes,       config.vm,    digest_of(config.pages),
+                        config.secret, config.credentials, config.trust, config.insecure};
+  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, listener, Deadline::after_ms(config.start_ms)));
+  EngineConfig engine{{config.self, homes, config.processors, config.hold_ns},
+                      config.silence_ms,
+                      config.seek_neighbour,
+                      config.on_stop};
+  node->engine_ = HEC_TRY(Engine::create(std::move(engine), node->memory_, std::move(links)));
+  node->thread_ = HEC_TRY(start_thread("hec-node", [self = node->engine_.get()] { self->run(); }));
+  return node;
+}
+
+Node::~Node() {
+  stop();
+}
+
+void Node::stop() {
+  if (engine_) engine_->stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+}  // namespace hecaton::node

@@ -1,0 +1,166 @@
+#include "node/processes.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "base/check.h"
+
+namespace hecaton::node {
+namespace {
+
+bool read_step(int line, char wanted) {
+  char got = 0;
+  return read(line, &got, 1) == 1 && got == wanted;
+}
+bool write_step(int line, char step) {
+  return send(line, &step, 1, MSG_NOSIGNAL) == 1;
+}
+
+// A node's process, from fork to end. Threads that sleep in guest memory end with it.
+[[noreturn]] void live(NodeConfig config, const TcpListener& listener, int line, Shared& shared,
+                       const Processes::Body& body) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const size_t number = config.self.value;
+  Shared::OfNode& mine = shared.nodes[number];
+  std::atomic<bool> ending{false};
+  config.on_stop = [&](const StopReason& reason) {
+    std::snprintf(mine.why.data(), mine.why.size(), "%s", reason.describe().c_str());
+    mine.stopped_ns.store(monotonic_ns());
+    if (!ending.load()) _exit(kExitStopped);
+  };
+  Result<std::unique_ptr<Node>> started = Node::start(config, listener);
+  if (!started.ok()) {
+    std::fprintf(stderr, "node %zu: %s\n", number, started.error().describe().c_str());
+    _exit(1);
+  }
+  Node& node = **started;
+  if (!write_step(line, 'r') || !read_step(line, 'g')) _exit(1);
+  Result<uint64_t> result = body(node, number);
+  if (!result.ok()) {
+    const bool no_kvm = result.error().code == ErrorCode::kUnsupported;
+    std::fprintf(stderr, "node %zu: %s\n", number, result.error().describe().c_str());
+    _exit(no_kvm ? kExitSkipped : 1);
+  }
+  mine.result.store(*result);
+  if (!write_step(line, 'd')) _exit(1);
+  char step = 0;
+  while (read(line, &step, 1) == 1 && step == 'l') {
+    std::memcpy(shared.memory.data(), node.memory(), std::min(sizeof shared.memory, node.bytes()));
+    if (!write_step(line, 'l')) _exit(1);
+  }
+  // Step e: the end of any of them is what is expected from here on. Once that holds for all, they end.
+  ending.store(true);
+  mine.stats = node.stats();
+  if (!write_step(line, 'e') || !read_step(line, 'x')) _exit(1);
+  node.stop();
+  _exit(0);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Processes>> Processes::start(NodeConfig config, const Body& body) {
+  const size_t nodes = config.pages.size();
+  HEC_CHECK(nodes <= kMostProcesses);
+  std::unique_ptr<Processes> all(new Processes);
+  void* shared = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (shared == MAP_FAILED) return system_error("memory for results");
+  all->shared_ = new (shared) Shared;
+  std::vector<TcpListener> listeners;
+  for (size_t i = 0; i < nodes; ++i) {
+    listeners.push_back(HEC_TRY(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0})));
+    config.nodes.push_back(listeners.back().address());
+  }
+  for (size_t i = 0; i < nodes; ++i) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return system_error("socketpair");
+    Child child;
+    child.line.reset(ends[0]);
+    OwnedFd theirs(ends[1]);
+    config.self = NodeId(i);
+    child.pid = fork();
+    if (child.pid < 0) return system_error("fork");
+    if (child.pid == 0) {
+      for (Child& other : all->children_) other.line.reset();
+      child.line.reset();
+      live(config, listeners[i], theirs.get(), *all->shared_, body);
+    }
+    all->children_.push_back(std::move(child));
+  }
+  for (Child& child : all->children_) {
+    if (!all->hear(child, 'r', Deadline::after_ms(config.start_ms))) {
+      return Error{ErrorCode::kTimeout, 0, "the nodes did not connect"};
+    }
+  }
+  return all;
+}
+
+Processes::~Processes() {
+  for (size_t i = 0; i < children_.size(); ++i) {
+    if (children_[i].status != -1) continue;
+    kill(i);
+    waitpid(children_[i].pid, nullptr, 0);
+  }
+  if (shared_) munmap(shared_, sizeof(Shared));
+}
+
+bool Processes::hear(Child& child, char step, Deadline by) {
+  pollfd waiting{child.line.get(), POLLIN, 0};
+  return ::poll(&waiting, 1, by.remaining_ms()) == 1 && read_step(child.line.get(), step);
+}
+
+void Processes::say(Child& child, char step) {
+  (void)write_step(child.line.get(), step);
+}
+
+void Processes::go() {
+  for (Child& child : children_) say(child, 'g');
+}
+
+bool Processes::all_done(Deadline by) {
+  for (Child& child : children_) {
+    if (!hear(child, 'd', by)) return false;
+  }
+  return true;
+}
+
+bool Processes::look_and_end(Deadline by) {
+  say(children_[0], 'l');
+  if (!hear(children_[0], 'l', by)) return false;
+  for (Child& child : children_) {
+    say(child, 'e');
+    if (!hear(child, 'e', by)) return false;
+  }
+  for (Child& child : children_) say(child, 'x');
+  bool well = true;
+  for (size_t i = 0; i < children_.size(); ++i) well = status_of(i, by) == 0 && well;
+  return well;
+}
+
+void Processes::kill(size_t node) {
+  ::kill(children_[node].pid, SIGKILL);
+}
+
+int Processes::status_of(size_t node, Deadline by) {
+  Child& child = children_[node];
+  // Its end of the line closes with it.
+  while (child.status == -1) {
+    pollfd waiting{child.line.get(), POLLIN, 0};
+    if (::poll(&waiting, 1, by.remaining_ms()) != 1) return -1;
+    char step;
+    if (read(child.line.get(), &step, 1) > 0) continue;
+    int status = 0;
+    if (waitpid(child.pid, &status, 0) == child.pid) child.status = status;
+  }
+  return child.status;
+}
+
+}  // namespace hecaton::node

@@ -1,0 +1,73 @@
+// The nodes of a VM as processes of their own on this machine, for tests and measurements: forked from this one while
+// it has no other thread.
+//
+//   parent   fork ── all connected ── go ── all done ── look ── end
+//   node     connect ────▲  ▼── body ─────▲   ▼── node 0 copies guest memory ── stop
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "node/node.h"
+
+namespace hecaton::node {
+
+inline constexpr size_t kMostProcesses = 8;
+inline constexpr size_t kLookedAtPages = 16;  // of guest memory, from its start
+inline constexpr int kExitStopped = 4;        // a node whose guest memory stopped before its time
+inline constexpr int kExitSkipped = 77;
+
+// In memory that all of them share with the parent.
+struct Shared {
+  struct OfNode {
+    std::atomic<uint64_t> result{0};  // of its body
+    std::atomic<int64_t> stopped_ns{0};
+    std::array<char, 256> why{};
+    EngineStats stats;
+  };
+  std::array<OfNode, kMostProcesses> nodes;
+  std::array<uint64_t, kLookedAtPages * kPageBytes / 8> memory{};
+};
+
+class Processes {
+ public:
+  // Runs in each node's process: between go and done.
+  using Body = std::function<Result<uint64_t>(Node& node, size_t number)>;
+
+  // `config`: but for `self` and `nodes`. Error: a node did not come.
+  static Result<std::unique_ptr<Processes>> start(NodeConfig config, const Body& body);
+  ~Processes();  // kills what is left
+
+  void go();
+  // Waits until all have done their part; false if one of them ended instead, or it took too long.
+  bool all_done(Deadline by);
+  // Node 0 copies guest memory to shared().memory; then all end. False: a node did not end well.
+  bool look_and_end(Deadline by);
+  void kill(size_t node);
+  // How node `node` ended, as waitpid() tells, or -1 if it has not by then.
+  int status_of(size_t node, Deadline by);
+
+  Shared& shared() { return *shared_; }
+
+ private:
+  struct Child {
+    pid_t pid = -1;
+    OwnedFd line;  // one byte for each step
+    int status = -1;
+  };
+  Processes() = default;
+  bool hear(Child& child, char step, Deadline by);
+  void say(Child& child, char step);
+
+  Shared* shared_ = nullptr;
+  std::vector<Child> children_;
+};
+
+}  // namespace hecaton::node

@@ -1,0 +1,207 @@
+// Small programs on one memory over several nodes, each a process, and a check of what they saw.
+//
+//   microguest PROGRAM [--nodes N] [--count N] [--runs N] [--threads] [--copy] [--hold-us N]
+//   microguest kill [--nodes N] [--threads] [--copy]
+//   microguest list
+//
+// The programs run in guests on KVM, or with --threads as plain threads. --copy: map protected pages in the way of
+// kernels before 6.4. HECATON_MICROGUEST_COUNT replaces the count of each run (the counts of docs/coherence.md take
+// minutes). `kill`: one node is killed while all run; the others must stop within a second, and say why.
+//
+// Exit status 0: all was as it must be. 1: something was not. 77: this machine cannot run it.
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "base/clock.h"
+#include "guest_machine.h"
+#include "node/processes.h"
+
+namespace {
+
+using namespace hecaton;
+using namespace hecaton::microguest;
+using node::kExitSkipped;
+using node::kExitStopped;
+using node::Shared;
+
+struct Options {
+  std::string program;
+  uint64_t nodes = 0, count = 0, runs = 1, hold_us = 100;
+  bool threads = false, copy = false;
+};
+
+int usage() {
+  std::fprintf(stderr,
+               "microguest PROGRAM|kill|list [--nodes N] [--count N] [--runs N] [--threads] [--copy] [--hold-us N]\n");
+  return 2;
+}
+
+bool parse(int argc, char** argv, Options& options) {
+  if (argc < 2) return false;
+  options.program = argv[1];
+  for (int i = 2; i < argc; ++i) {
+    const std::string name = argv[i];
+    uint64_t* number = name == "--nodes"     ? &options.nodes
+                       : name == "--count"   ? &options.count
+                       : name == "--runs"    ? &options.runs
+                       : name == "--hold-us" ? &options.hold_us
+                                             : nullptr;
+    if (number != nullptr) {
+      if (++i == argc) return false;
+      *number = std::strtoull(argv[i], nullptr, 10);
+    } else if (name == "--threads") {
+      options.threads = true;
+    } else if (name == "--copy") {
+      options.copy = true;
+    } else {
+      return false;
+    }
+  }
+  if (const char* count = std::getenv("HECATON_MICROGUEST_COUNT")) options.count = std::strtoull(count, nullptr, 10);
+  return options.nodes <= node::kMostProcesses;
+}
+
+node::NodeConfig config_of(const Options& options, uint64_t nodes) {
+  node::NodeConfig config;
+  for (uint64_t i = 0; i < nodes; ++i) config.pages.push_back(kGuestPages / nodes + (i < kGuestPages % nodes ? 1 : 0));
+  config.hold_ns = static_cast<int64_t>(options.hold_us) * 1000;
+  if (options.copy) config.protected_map = false;
+  return config;
+}
+
+// Words that a node's program puts down, in memory that the parent sees.
+class Seen {
+ public:
+  Seen(size_t nodes, uint64_t words) : nodes_(nodes), words_(words) {
+    const uint64_t page_words = kPageBytes / 8;
+    stride_ = (words + page_words - 1) / page_words * page_words;
+    if (stride_ == 0) return;
+    void* at = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (at != MAP_FAILED) words_at_ = static_cast<uint64_t*>(at);
+  }
+  ~Seen() {
+    if (words_at_ != nullptr) munmap(words_at_, bytes());
+  }
+  Seen(const Seen&) = delete;
+  Seen& operator=(const Seen&) = delete;
+  bool ok() const { return stride_ == 0 || words_at_ != nullptr; }
+  std::span<uint64_t> of(size_t node) { return {words_at_ + node * stride_, stride_}; }
+
+ private:
+  size_t bytes() const { return nodes_ * stride_ * 8; }
+  size_t nodes_;
+  uint64_t words_, stride_ = 0;
+  uint64_t* words_at_ = nullptr;
+};
+
+Result<uint64_t> run_program(const Options& options, const Program& program, node::Node& node, size_t number,
+                             uint64_t nodes, uint64_t count, std::span<uint64_t> seen) {
+  if (options.threads) return program.code(node.memory(), number, nodes, count, seen.data());
+  GuestMachine machine = HEC_TRY(GuestMachine::create(node.memory(), seen));
+  return machine.run(program.code, number, nodes, count);
+}
+
+std::string fault_in(const Program& program, Outcome& outcome, Shared& shared, Seen& seen) {
+  for (uint64_t node = 0; node < outcome.nodes; ++node) {
+    outcome.violations.push_back(shared.nodes[node].result.load());
+    outcome.seen.push_back(seen.of(node));
+    if (outcome.violations.back() != 0) {
+      return "node " + std::to_string(node) +
+             " saw what cannot be, times: " + std::to_string(outcome.violations.back());
+    }
+  }
+  outcome.memory = shared.memory;
+  const char* fault = program.check(outcome);
+  return fault ? fault : "";
+}
+
+int run_once(const Options& options, const Program& program, uint64_t run) {
+  const uint64_t nodes = program.nodes != 0 ? program.nodes : options.nodes != 0 ? options.nodes : 2;
+  const uint64_t count = options.count != 0 ? options.count : program.ci_count;
+  Seen seen(nodes, program.words_seen * count);
+  if (!seen.ok()) return std::fprintf(stderr, "no memory for what the nodes see\n"), 1;
+  auto processes =
+      node::Processes::start(config_of(options, nodes), [&](node::Node& node, size_t number) -> Result<uint64_t> {
+        return run_program(options, program, node, number, nodes, count, seen.of(number));
+      });
+  if (!processes.ok()) return std::fprintf(stderr, "%s\n", processes.error().describe().c_str()), 1;
+  node::Processes& all = **processes;
+  const int64_t start_ns = monotonic_ns();
+  all.go();
+  if (!all.all_done(Deadline::never()) || !all.look_and_end(Deadline::after_ms(60'000))) {
+    for (uint64_t i = 0; i < nodes; ++i) {
+      const int status = all.status_of(i, Deadline::after_ms(2000));
+      if (WIFEXITED(status) && WEXITSTATUS(status) == kExitSkipped) return kExitSkipped;
+      std::fprintf(stderr, "node %lu: status %d, %s\n", i, status, all.shared().nodes[i].why.data());
+    }
+    return 1;
+  }
+  const double seconds = static_cast<double>(monotonic_ns() - start_ns) / 1e9;
+  Outcome outcome{nodes, count, {}, {}, {}};
+  const std::string fault = fault_in(program, outcome, all.shared(), seen);
+  uint64_t pages = 0, messages = 0;
+  for (uint64_t i = 0; i < nodes; ++i) {
+    pages += all.shared().nodes[i].stats.pages_sent;
+    messages += all.shared().nodes[i].stats.messages_sent;
+  }
+  std::printf("%s: run %lu, %lu nodes, %lu each, %s: %s; %.2f s, %lu pages moved, %lu messages\n", program.name.data(),
+              run, nodes, count, options.threads ? "threads" : "guests",
+              fault.empty() ? "as it must be" : fault.c_str(), seconds, pages, messages);
+  std::fflush(stdout);
+  return fault.empty() ? 0 : 1;
+}
+
+// All nodes add to one word, without end as far as this test goes; the last is killed.
+int run_kill(const Options& options) {
+  const uint64_t nodes = options.nodes != 0 ? options.nodes : 3;
+  const Program& program = programs().front();
+  auto processes =
+      node::Processes::start(config_of(options, nodes), [&](node::Node& node, size_t number) -> Result<uint64_t> {
+        return run_program(options, program, node, number, nodes, UINT64_MAX, {});
+      });
+  if (!processes.ok()) return std::fprintf(stderr, "%s\n", processes.error().describe().c_str()), 1;
+  node::Processes& all = **processes;
+  all.go();
+  (void)all.all_done(Deadline::after_ms(300));  // they never are: time for them to be in the middle of it
+  for (uint64_t i = 0; i < nodes; ++i) {
+    if (const int status = all.status_of(i, Deadline::after_ms(0)); status != -1) {
+      return WIFEXITED(status) && WEXITSTATUS(status) == kExitSkipped ? kExitSkipped : 1;
+    }
+  }
+  const int64_t killed_ns = monotonic_ns();
+  all.kill(nodes - 1);
+  const std::string named = "node " + std::to_string(nodes - 1) + " is lost";
+  bool good = true;
+  for (uint64_t i = 0; i + 1 < nodes; ++i) {
+    const int status = all.status_of(i, Deadline::after_ms(10'000));
+    const Shared::OfNode& node = all.shared().nodes[i];
+    const double ms = static_cast<double>(node.stopped_ns.load() - killed_ns) / 1e6;
+    std::printf("node %lu: stopped after %.1f ms: %s\n", i, ms, node.why.data());
+    good = good && WIFEXITED(status) && WEXITSTATUS(status) == kExitStopped && ms >= 0 && ms < 1000 &&
+           std::strstr(node.why.data(), named.c_str()) != nullptr;
+  }
+  return good ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  if (!parse(argc, argv, options)) return usage();
+  if (options.program == "kill") return run_kill(options);
+  for (const Program& program : programs()) {
+    if (options.program == "list") std::printf("%s\n", program.name.data());
+    if (options.program != program.name) continue;
+    for (uint64_t run = 1; run <= options.runs; ++run) {
+      if (const int status = run_once(options, program, run); status != 0) return status;
+    }
+    return 0;
+  }
+  return options.program == "list" ? 0 : usage();
+}
