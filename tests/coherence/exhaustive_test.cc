@@ -4,11 +4,11 @@
 #include <cstdlib>
 #include <ostream>
 
+#include "base/sanitized_for_tests.h"
 #include "coherence/rules.h"
 #include "explore.h"
 #include "machines.h"
 #include "mutable_rules.h"
-#include "sanitized.h"
 
 namespace hecaton::coherence::check {
 

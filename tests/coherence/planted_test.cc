@@ -4,10 +4,10 @@
 
 #include <algorithm>
 
+#include "base/sanitized_for_tests.h"
 #include "explore.h"
 #include "machines.h"
 #include "mutable_rules.h"
-#include "sanitized.h"
 
 namespace hecaton::coherence::check {
 namespace {

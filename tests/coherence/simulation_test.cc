@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "sanitized.h"
+#include "base/sanitized_for_tests.h"
 
 namespace hecaton::coherence::check {
 namespace {
