@@ -1,5 +1,4 @@
 // hecaton resume-pager: a new supervisor for a VM whose `hecaton run` was killed.
-
 #include "cli/command_line.h"
 #include "cli/output.h"
 #include "cli/run_options.h"

@@ -99,8 +99,7 @@ void Supervisor::warn_if_short_of_disk(const std::string& directory) const {
   if (!will_be_used || free_bytes >= options_.memory_bytes) return;
   print_error(
       "hecaton: {} has only {} free for pages of the VM, which has {}: when it is full, further pages are NOT "
-      "protected; "
-      "make room there, name another directory with --spill-dir, or another donor\n",
+      "protected; make room there, name another directory with --spill-dir, or another donor\n",
       directory, format_size(free_bytes), format_size(options_.memory_bytes));
 }
 

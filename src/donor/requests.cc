@@ -310,8 +310,8 @@ Requests::Outcome Requests::write(const FrameHeader& header, std::span<const std
     if (auto* refusal = std::get_if<Refusal>(&changing)) return std::move(*refusal);
     if (Outcome refused = explain(region.store(std::span(good.data(), goods)), *attached)) return refused;
   }
-  region.wait_for_disk();  // without the fence: a pager that takes over must not wait for the disk, nor all that wait
-                           // for it
+  // Without the fence: neither a pager that takes over nor whoever waits behind it is to wait for the disk.
+  region.wait_for_disk();
   send_reply(out, header, Status::kOk, wire::encode_write_reply(std::span(rejected.data(), rejects)), header.region);
   return std::nullopt;
 }

@@ -52,7 +52,7 @@ struct StopReason {
 
 struct EngineConfig {
   coherence::Config core;
-  int64_t silence_ms = 900;
+  int64_t silence_ms = 800;
   bool seek_neighbour = true;                           // sit on the processor of the thread that faults most
   std::function<void(const StopReason&)> on_stop = {};  // from the engine's thread, once
 };

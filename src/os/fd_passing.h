@@ -14,8 +14,7 @@ namespace hecaton {
 // With one message. The kernel takes no more than the first.
 inline constexpr size_t kMostSentDescriptors = 253, kMostReceivedDescriptors = 32;
 
-// sendmsg: the bytes taken, or -1 and errno. The descriptors go with the
-// first of them.
+// sendmsg: the bytes taken, or -1 and errno. The descriptors go with the first of them.
 ssize_t send_with_descriptors(int socket, std::span<const std::byte> bytes, std::span<const int> descriptors);
 
 struct ReceivedBytes {

@@ -4,7 +4,6 @@
 // Pure. One thread. Times are monotonic nanoseconds, given by the caller.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 namespace hecaton {

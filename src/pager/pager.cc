@@ -159,8 +159,8 @@ class Pager::Impl {
         return;
       case ExposureWatch::Tell::kExposed:
         return pool->notice(fmt::format(
-            "NOT protected: up to {} of the VM's memory are at one place only, and there is no room for a second copy; "
-            "add a donor (hecaton pool add), or make room at one or on the spill disk",
+            "NOT protected: up to {} of the VM's memory are at one place only, and get no second copy; if there is no "
+            "room for it, add a donor (hecaton pool add), or make room at one or on the spill disk",
             format_size(bytes)));
       case ExposureWatch::Tell::kProtectedAgain:
         return pool->notice("all of the VM's memory is protected again");

@@ -141,6 +141,10 @@ class ArgumentsTest(EndToEndTest):
     def test_naming_a_report_that_cannot_be_written_are_refused(self):
         self.assert_refused((*BASE, "--report", "no-such-folder/report.json", "--", *DISPLAY), "no-such-folder", (2, 3))
 
+    def test_in_an_environment_without_its_runtime_directory_are_refused(self):
+        self.environment = {**self.environment, "XDG_RUNTIME_DIR": str(self.directory / "nowhere")}
+        self.assert_refused((*BASE, "--", *DISPLAY, "-S"), "XDG_RUNTIME_DIR names no directory", (3,))
+
     def test_asking_for_kernel_mode_without_its_module_are_refused(self):
         self.assert_refused((*BASE, "--mode", "kernel", "--", *DISPLAY), "(?i)giantvm", (2, 3))
 

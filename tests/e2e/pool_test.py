@@ -77,6 +77,7 @@ class PoolTest(EndToEndTest):
         guest = self.guest_with(first, options=("--protect", "none"))
         self.assert_refused("in the pool already", "add", guest.name, first.address)
         self.assert_refused("is the only one", "drain", guest.name, first.address)
+        self.assert_refused("is the only one", "remove", guest.name, first.address, "--force")
         self.assert_refused("is not in the pool", "drain", guest.name, second.address)
         self.assert_refused("still holds .*drain it first", "remove", guest.name, first.address)
         self.assert_refused("hecatond", "add", guest.name, "127.0.0.1:1")

@@ -6,6 +6,7 @@
 #include "paging/paging_sim.h"
 
 namespace hecaton::sim {
+
 bool PagingSim::has_what_it_had(size_t donor) const {
   const Known& known = known_[donor];
   return known.machine->runs() && known.machine->generation() == known.generation;

@@ -6,6 +6,7 @@
 #include "paging/paging_sim.h"
 
 namespace hecaton::sim {
+
 void PagingSim::tell(const std::string& what) {
   story_.push_back(fmt::format("{:10.3f} s  step {}: {}", static_cast<double>(now_ns()) / 1e9, figures_.steps, what));
   if (story_.size() > 60) story_.pop_front();
