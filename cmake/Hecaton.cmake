@@ -12,6 +12,9 @@ if(HECATON_SANITIZE)
   target_link_options(hecaton_flags INTERFACE -fsanitize=${HECATON_SANITIZE})
 endif()
 
+# All that unit and integration tests run, and nothing else: what a sanitizer's build needs (scripts/test --quick).
+add_custom_target(quick_tests)
+
 # hecaton_layer(NAME SOURCES a.cc ... TESTS a_test.cc ... USES other layers and libraries)
 function(hecaton_layer name)
   cmake_parse_arguments(ARG "" "" "SOURCES;TESTS;USES" ${ARGN})
@@ -33,5 +36,6 @@ function(hecaton_test name)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE hecaton_flags ${ARG_USES} GTest::gtest GTest::gmock GTest::gtest_main)
+  add_dependencies(quick_tests ${name})
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
 endfunction()

@@ -5,7 +5,7 @@ import signal
 
 from harness import HECATOND, Donor, EndToEndTest, Guest, closed_port, wait_until
 
-LOAD = "memory_check --mib 300 --passes random,rewrite"
+LOAD = "memory_check --mib 150 --passes random,rewrite"
 
 
 class DonorsTest(EndToEndTest):
@@ -20,7 +20,7 @@ class DonorsTest(EndToEndTest):
         donors = [Donor(self), Donor(self)]
         self.write_nodes_file("# our two machines", "", *[donor.address for donor in donors])
         guest = Guest(self, run=LOAD)
-        self.assert_verified(guest, 300)
+        self.assert_verified(guest, 150)
         self.assert_paged(guest)
         self.assert_spread_over(guest, donors)
 
@@ -28,13 +28,13 @@ class DonorsTest(EndToEndTest):
         donors = [Donor(self), Donor(self), Donor(self)]
         self.write_nodes_file(*[f"hecaton://{donor.address}  # donor" for donor in donors])
         guest = Guest(self, run=LOAD)
-        self.assert_verified(guest, 300)
+        self.assert_verified(guest, 150)
         self.assert_spread_over(guest, donors)
 
     def test_two_named_by_options_share_the_memory(self):
         donors = [Donor(self), Donor(self)]
         guest = Guest(self, run=LOAD, options=[f"--node={donor.address}" for donor in donors])
-        self.assert_verified(guest, 300)
+        self.assert_verified(guest, 150)
         self.assert_spread_over(guest, donors)
 
     def test_one_under_two_names_is_refused(self):
@@ -49,19 +49,19 @@ class DonorsTest(EndToEndTest):
         first = Guest(self, run=f"{LOAD} --seed 1", options=("--node", donor.address))
         second = Guest(self, run=f"{LOAD} --seed 2", options=("--node", donor.address))
         for guest in (first, second):
-            self.assert_verified(guest, 300)
+            self.assert_verified(guest, 150)
             self.assert_paged(guest)
         self.assertIsNone(donor.process.poll(), "the donor serves on after its guests have gone")
 
     def test_one_serves_guest_after_guest_within_its_size(self):
-        donor = Donor(self, size="600M")  # too small for two guests' memory: the first one's is given back
+        donor = Donor(self, size="300M")  # too small for two guests' memory: the first one's is given back
         for seed in (1, 2):
-            guest = Guest(self, run=f"memory_check --mib 300 --passes random --seed {seed}",
+            guest = Guest(self, run=f"memory_check --mib 150 --passes random --seed {seed}",
                           options=("--node", donor.address))
-            self.assert_verified(guest, 300)
+            self.assert_verified(guest, 150)
 
     def test_one_keeps_the_memory_of_a_run_that_was_killed_and_says_so(self):
-        donor = Donor(self, size="600M", options=("--grace", "600"))
+        donor = Donor(self, size="300M", options=("--grace", "600"))
         killed = Guest(self, run=f"{LOAD} --forever", options=("--node", donor.address))
         killed.wait_for("GUEST-FILLED")
         for pid in (killed.process.pid, killed.part("pager"), killed.part("qemu")):
@@ -69,7 +69,7 @@ class DonorsTest(EndToEndTest):
         wait_until("the run to be gone", lambda: len(self.processes()) == 1, 20)
         guest = Guest(self, run="true", options=("--node", donor.address))
         self.assertEqual(3, guest.finish(30), guest.story())
-        self.assertRegex(guest.errors(), r"512 MiB more are held for up to \d+ s")
+        self.assertRegex(guest.errors(), r"256 MiB more are held for up to \d+ s")
         self.hecaton("status")  # removes what the killed run could not
 
     def test_one_on_a_disk_keeps_the_memory(self):
@@ -77,7 +77,7 @@ class DonorsTest(EndToEndTest):
         backing.mkdir()
         donor = Donor(self, options=("--backing", str(backing)))
         guest = Guest(self, run=LOAD, options=("--node", donor.address))
-        self.assert_verified(guest, 300)
+        self.assert_verified(guest, 150)
         self.assert_paged(guest)
         self.assertEqual([], list(backing.iterdir()))
 

@@ -20,46 +20,46 @@ class GuestTest(EndToEndTest):
         self.assertNotIn("GUEST-VERIFIED", guest.serial())
 
     def test_keeps_its_memory_at_an_embedded_donor(self):
-        guest = Guest(self, run="memory_check --mib 320 --threads 2")
-        self.assert_verified(guest, 320)
+        guest = Guest(self, run="memory_check --mib 160 --threads 2")
+        self.assert_verified(guest, 160)
         self.assert_paged(guest)
 
     def test_with_an_eighth_of_its_memory_local_keeps_it_all(self):
-        guest = Guest(self, run="memory_check --mib 320 --passes random,rewrite", local="64M")
-        self.assert_verified(guest, 320)
-        self.assert_paged(guest, 64 * MIB)
+        guest = Guest(self, run="memory_check --mib 160 --passes random,rewrite", local="32M")
+        self.assert_verified(guest, 160)
+        self.assert_paged(guest, 32 * MIB)
 
     def test_with_two_processors_keeps_its_memory(self):
-        guest = Guest(self, run="memory_check --mib 320 --threads 4", qemu=("-smp", "2"))
-        self.assert_verified(guest, 320)
+        guest = Guest(self, run="memory_check --mib 160 --threads 4", qemu=("-smp", "2"))
+        self.assert_verified(guest, 160)
         self.assert_paged(guest)
 
     def test_with_four_shards_keeps_its_memory(self):
-        guest = Guest(self, run="memory_check --mib 320 --threads 2 --passes random,rewrite",
+        guest = Guest(self, run="memory_check --mib 160 --threads 2 --passes random,rewrite",
                       qemu=("-smp", "2"), options=("--shards", "4"))
-        self.assert_verified(guest, 320)
+        self.assert_verified(guest, 160)
         self.assertEqual(4, self.assert_paged(guest)["shards"])
 
     def test_on_q35_keeps_its_memory(self):
-        guest = Guest(self, run="memory_check --mib 320 --passes rewrite", qemu=("-machine", "q35"))
-        self.assert_verified(guest, 320)
+        guest = Guest(self, run="memory_check --mib 160 --passes rewrite", qemu=("-machine", "q35"))
+        self.assert_verified(guest, 160)
         self.assert_paged(guest)
 
     def test_takes_its_budget_as_a_share(self):
-        guest = Guest(self, run="memory_check --mib 200 --passes random", local="25%")
-        self.assert_verified(guest, 200)
+        guest = Guest(self, run="memory_check --mib 100 --passes random", local="25%")
+        self.assert_verified(guest, 100)
         self.assert_paged(guest)
 
     def test_report_has_every_key_and_sane_values(self):
-        guest = Guest(self, run="memory_check --mib 300 --passes rewrite")
-        self.assert_verified(guest, 300)
+        guest = Guest(self, run="memory_check --mib 150 --passes rewrite")
+        self.assert_verified(guest, 150)
         report = self.assert_paged(guest)
         for key, kind in REPORT_KEYS.items():
             self.assertIn(key, report)
             self.assertIsInstance(report[key], kind, key)
         self.assertEqual("memory", report["mode"])
         self.assertEqual("tcg", report["accel"])
-        self.assertEqual(512 * MIB, report["guest_ram_bytes"])
+        self.assertEqual(256 * MIB, report["guest_ram_bytes"])
         self.assertGreaterEqual(report["faults"], report["faults_remote"] + report["faults_zero"])
         self.assertGreaterEqual(report["prefetched_pages"], report["prefetch_used_pages"])
         self.assertGreaterEqual(report["evicted_pages"], report["written_back_pages"])
@@ -79,8 +79,8 @@ class GuestTest(EndToEndTest):
         self.assertIn("no-such-device", guest.errors())
 
     def test_live_line_and_closing_table_name_mode_and_accelerator(self):
-        guest = Guest(self, run="memory_check --mib 200 --passes random", options=("--live",))
-        self.assert_verified(guest, 200)
+        guest = Guest(self, run="memory_check --mib 100 --passes random", options=("--live",))
+        self.assert_verified(guest, 100)
         said = guest.errors()
         for word in ("memory", "tcg", "resident", "remote", "p50", "p99"):
             self.assertIn(word, said.lower(), said)
@@ -116,10 +116,11 @@ class DeviceTest(EndToEndTest):
                 "echo 3 >/proc/sys/vm/drop_caches; "
                 "for n in 1 2 3; do dd if=/mnt/a$n of=/tmp/b bs=64k iflag=direct 2>/dev/null; "
                 "cmp /tmp/a /tmp/b && echo DISK-SAME $n; done; wait)")
-        guest = Guest(self, run=copy, append="hecaton.modules=virtio_pci,virtio_blk,ext4",
+        guest = Guest(self, run=copy, memory="512M", local="128M",
+                      append="hecaton.modules=virtio_pci,virtio_blk,ext4",
                       qemu=("-drive", f"file={disk},format=raw,if=virtio,cache=none"))
         self.assert_verified(guest, 240)
-        self.assert_paged(guest)
+        self.assert_paged(guest, 128 * MIB)
         for number in (1, 2, 3):
             self.assertIn(f"DISK-SAME {number}", guest.serial(), guest.story())
         said = [line for line in guest.errors().splitlines() if "O_DIRECT" in line]
@@ -127,9 +128,9 @@ class DeviceTest(EndToEndTest):
 
     def test_balloon_takes_memory_and_gives_it_back(self):
         monitor = self.directory / "qmp"
-        run = ("memory_check --mib 300 --passes random && echo GUEST-WANTS-BALLOON && "
-               "until [ $(grep -o 'balloon_deflate [0-9]*' /proc/vmstat | busybox cut -d' ' -f2) -gt 40000 ]; "
-               "do usleep 100000; done; memory_check --mib 320 --seed 2 --passes rewrite")
+        run = ("memory_check --mib 150 --passes random && echo GUEST-WANTS-BALLOON && "
+               "until [ $(grep -o 'balloon_deflate [0-9]*' /proc/vmstat | busybox cut -d' ' -f2) -gt 20000 ]; "
+               "do usleep 100000; done; memory_check --mib 160 --seed 2 --passes rewrite")
         run = run.replace("$(grep", "$(busybox grep").replace("do usleep", "do busybox usleep")
         guest = Guest(self, run=run, append="hecaton.modules=virtio_pci,virtio_balloon",
                       qemu=("-device", "virtio-balloon-pci,free-page-reporting=on",
@@ -137,8 +138,8 @@ class DeviceTest(EndToEndTest):
         guest.wait_for("GUEST-WANTS-BALLOON")
         qmp = Qmp(monitor)
         self.addCleanup(qmp.close)
-        for target in (256 * MIB, 512 * MIB):
+        for target in (128 * MIB, 256 * MIB):
             qmp.execute("balloon", value=target)
             wait_until("the balloon", lambda: qmp.execute("query-balloon")["actual"] == target, 60)
-        self.assert_verified(guest, 320)
+        self.assert_verified(guest, 160)
         self.assert_paged(guest)

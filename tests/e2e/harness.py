@@ -129,7 +129,7 @@ class Guest:
     """One `hecaton run`: its guest boots at once. The guest's serial console goes to a file. `within`: a command that
     runs it elsewhere. `descriptors`: numbers of ours that it inherits."""
 
-    def __init__(self, test, run="", memory="512M", local="128M", options=(), qemu=(), append="", start=True, within=(),
+    def __init__(self, test, run="", memory="256M", local="64M", options=(), qemu=(), append="", start=True, within=(),
                  descriptors=()):
         number = len(test.guests)
         self.descriptors = descriptors
@@ -165,7 +165,7 @@ class Guest:
     def report(self):
         return json.loads(self.report_path.read_text())
 
-    def wait_for(self, text, timeout=90, said_by=None):
+    def wait_for(self, text, timeout=240, said_by=None):
         said_by = said_by or self.serial
 
         def seen():
@@ -179,7 +179,7 @@ class Guest:
         except TimeoutError as slow:
             raise AssertionError(f"{slow}\n{self.story()}") from None
 
-    def finish(self, timeout=120):
+    def finish(self, timeout=300):
         """The exit status of `hecaton run`, as a shell would show it."""
         try:
             status = self.process.wait(timeout)
@@ -285,7 +285,7 @@ class EndToEndTest(unittest.TestCase):
         self.assertIn(f"GUEST-VERIFIED {mib} MiB", guest.serial(), guest.story())
         self.assertNotIn("GUEST-WRONG", guest.serial(), guest.story())
 
-    def assert_paged(self, guest, local_bytes=128 * MIB):
+    def assert_paged(self, guest, local_bytes=64 * MIB):
         """The report says that paging happened, and within the budget."""
         report = guest.report()
         self.assertEqual(local_bytes, report["local_limit_bytes"])

@@ -8,7 +8,7 @@ import signal
 from harness import Donor, EndToEndTest, Guest, role_of, wait_until
 
 MEMORY_LOST = 4
-LOAD = "memory_check --mib 300 --passes random,rewrite --forever"
+LOAD = "memory_check --mib 150 --passes random,rewrite --forever"
 
 
 class KillTest(EndToEndTest):
@@ -27,10 +27,10 @@ class KillTest(EndToEndTest):
         self.assertNotIn("GUEST-WRONG", guest.serial())
 
     def test_of_the_pager_costs_the_guest_a_moment(self):
-        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite")
+        guest = Guest(self, run="memory_check --mib 150 --passes random,rewrite")
         guest.wait_for("GUEST-FILLED")
         os.kill(guest.part("pager"), signal.SIGKILL)
-        self.assert_verified(guest, 300)
+        self.assert_verified(guest, 150)
         report = self.assert_paged(guest)
         self.assertEqual(1, report["pager_restarts"])
         self.assertGreater(report["takeover_ms"]["max"], 0)
@@ -72,7 +72,7 @@ class KillTest(EndToEndTest):
         self.assertEqual(128 + signal.SIGKILL, self.kill_part(guest, "qemu"), guest.story())
 
     def test_of_the_supervisor_leaves_the_guest_running_until_it_ends(self):
-        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite")
+        guest = Guest(self, run="memory_check --mib 150 --passes random,rewrite")
         guest.wait_for("GUEST-FILLED")
         guest.process.kill()
         self.assertEqual(128 + signal.SIGKILL, guest.finish(10))
@@ -82,7 +82,7 @@ class KillTest(EndToEndTest):
     def test_of_the_supervisor_leaves_a_qemu_that_became_another_user_running_until_it_ends(self):
         if os.geteuid() != 0:
             self.skipTest("only root can have QEMU run as somebody else")
-        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite", qemu=("-runas", "nobody"))
+        guest = Guest(self, run="memory_check --mib 150 --passes random,rewrite", qemu=("-runas", "nobody"))
         guest.wait_for("GUEST-FILLED")
         guest.process.kill()
         self.assertEqual(128 + signal.SIGKILL, guest.finish(10))
@@ -102,15 +102,15 @@ class KillTest(EndToEndTest):
             donor.process.send_signal(signal.SIGCONT)
 
     def test_of_supervisor_and_guest_leaves_an_external_donor_free_for_the_next(self):
-        donor = Donor(self, size="600M", options=("--grace", "0"))
+        donor = Donor(self, size="300M", options=("--grace", "0"))
         guest = self.guest_under_load(options=("--node", donor.address))
         qemu = guest.part("qemu")
         guest.process.kill()
         guest.finish(10)
         os.kill(qemu, signal.SIGKILL)
         wait_until("the pager's end", lambda: not self.processes_of(guest), 20)
-        following = Guest(self, run="memory_check --mib 300 --passes random", options=("--node", donor.address))
-        self.assert_verified(following, 300)
+        following = Guest(self, run="memory_check --mib 150 --passes random", options=("--node", donor.address))
+        self.assert_verified(following, 150)
 
     def processes_of(self, guest):
         return [pid for pid in self.processes() if role_of(pid) in ("pager", "qemu")]

@@ -50,12 +50,12 @@ class ManyDescriptorsTest(EndToEndTest):
             self.skipTest(f"the hard limit of open files (ulimit -Hn) is below {DESCRIPTORS + 1000}")
         ask = (f"exec 3<>/dev/tpm0; echo -ne '{self.GET_RANDOM}' >&3; echo TPM-SAYS $(busybox dd bs=64 count=1 <&3 "
                "2>/dev/null | busybox od -An -v -tx1 | busybox tr -d ' \\n'); exec 3>&-")
-        guest = Guest(self, run=f"{ask}; memory_check --mib 200 --passes random,rewrite; {ask}",
+        guest = Guest(self, run=f"{ask}; memory_check --mib 100 --passes random,rewrite; {ask}",
                       qemu=self.start_tpm(), descriptors=self.open_many())
         guest.wait_for("GUEST-FILLED")
         self.assert_descriptors_are_high(guest.part("qemu"))
         self.assertEqual(0, guest.finish(), guest.story())
-        self.assertIn("GUEST-VERIFIED 200 MiB", guest.serial(), guest.story())
+        self.assertIn("GUEST-VERIFIED 100 MiB", guest.serial(), guest.story())
         for said in (guest.serial(), guest.serial().split("GUEST-VERIFIED")[1]):
             self.assertRegex(said, self.ANSWER, guest.story())
 
@@ -94,12 +94,13 @@ class ManyDonorsTest(EndToEndTest):
         self.write_nodes_file(*[address for donors in self.donors for address in donors.addresses])
         # An extent and more for each donor. The guest's kernel uses the first of them: enough to put pages at hundreds
         # of donors, and few enough to be quick.
-        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite", memory="12G", append="mem=480M")
+        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite", memory="12G", local="128M",
+                      append="mem=480M")
         guest.wait_for("GUEST-FILLED")
         self.assertGreaterEqual(self.connections_of(guest.part("pager")), DONORS)
         self.assertLess(len(os.listdir(f"/proc/{guest.part('qemu')}/fd")), 200, "QEMU has none of them")
         self.assert_verified(guest, 300)
-        report = self.assert_paged(guest)
+        report = self.assert_paged(guest, 128 * MIB)
         self.assertEqual(DONORS, len(report["nodes"]))
         self.assertEqual({"live"}, {node["state"] for node in report["nodes"]})
         self.assertGreater(sum(node["bytes"] > 0 for node in report["nodes"]), 200)

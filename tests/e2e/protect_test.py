@@ -4,7 +4,7 @@ import signal
 
 from harness import Donor, EndToEndTest, Guest
 
-MIB = 200
+MIB = 100
 LOAD = f"memory_check --mib {MIB} --passes random,rewrite"
 
 
@@ -58,7 +58,7 @@ class ProtectTest(EndToEndTest):
         self.assertIn("needs two donors", guest.errors())
 
     def test_falls_back_to_the_disk_when_two_donors_have_no_room_for_a_mirror(self):
-        donors = [Donor(self, size="300M"), Donor(self, size="300M")]
+        donors = [Donor(self, size="150M"), Donor(self, size="150M")]
         guest = self.guest_with(donors)
         self.assert_unharmed(guest)
         self.assertEqual("spill", guest.report()["protection"])

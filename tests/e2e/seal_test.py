@@ -52,7 +52,7 @@ class SealTest(EndToEndTest):
 
     def assert_found_out(self, lie, after_pages):
         address = self.start_liar(lie, after_pages)
-        guest = Guest(self, run="memory_check --mib 300 --passes random,rewrite,random",
+        guest = Guest(self, run="memory_check --mib 150 --passes random,rewrite,random",
                       options=("--seal", "--protect", "none", "--node", address))
         self.assertEqual(4, guest.finish(), guest.story())
         self.assertIn("a donor changed or rolled back a sealed page: page at guest offset 0x", guest.errors())
@@ -61,14 +61,14 @@ class SealTest(EndToEndTest):
 
     def test_a_donor_that_lies_is_named_and_the_copy_on_disk_is_read(self):
         address = self.start_liar("flipped", 0)
-        guest = Guest(self, run="memory_check --mib 300 --passes random", options=("--seal", "--node", address))
-        self.assert_verified(guest, 300)
+        guest = Guest(self, run="memory_check --mib 150 --passes random", options=("--seal", "--node", address))
+        self.assert_verified(guest, 150)
         self.assertGreater(guest.report()["bad_seals"], 0)
         self.assertIn(f"donor {address}", guest.errors())
 
     def test_guest_keeps_its_memory(self):
-        guest = Guest(self, run="memory_check --mib 320 --threads 2", options=("--seal", "--shards", "2"))
-        self.assert_verified(guest, 320)
+        guest = Guest(self, run="memory_check --mib 160 --threads 2", options=("--seal", "--shards", "2"))
+        self.assert_verified(guest, 160)
         report = self.assert_paged(guest)
         self.assertTrue(report["sealed"])
         self.assertEqual(0, report["bad_seals"])
@@ -76,9 +76,9 @@ class SealTest(EndToEndTest):
         self.assertIn("sealed", guest.errors())
 
     def test_with_compression_keeps_its_memory(self):
-        guest = Guest(self, run="memory_check --mib 256 --passes random,rewrite",
+        guest = Guest(self, run="memory_check --mib 128 --passes random,rewrite",
                       options=("--seal", "--compress", "on"))
-        self.assert_verified(guest, 256)
+        self.assert_verified(guest, 128)
         self.assertTrue(self.assert_paged(guest)["sealed"])
 
     def test_donor_has_nothing_that_the_guest_wrote(self):
