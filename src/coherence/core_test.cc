@@ -12,6 +12,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::UnorderedElementsAre;
 
 constexpr ProcessorNumber kProcessor(0);
 constexpr PageNumber kPage(0), kOther(1);
@@ -111,7 +112,7 @@ TEST(Core, AnUntouchedPageGoesToAWriterElsewhereWithoutItsBytes) {
   Nodes nodes(2);
   EXPECT_THAT(nodes.fault(1, kPage, Access::kWrite), ElementsAre("send write to 0"));
   EXPECT_THAT(nodes.deliver(), ElementsAre("send exclusive to 1"));
-  EXPECT_THAT(nodes.deliver(), ElementsAre("make zero", "map to write", "send done to 0"));
+  EXPECT_THAT(nodes.deliver(), ElementsAre("make zero", "map to write"));
   EXPECT_EQ(nodes.carried(), 0u);
 }
 
@@ -120,8 +121,7 @@ TEST(Core, AReaderGetsACopyAndTheOwnerKeepsOneWriteProtectedBeforeItIsSent) {
   nodes.settle(0, kPage, Access::kWrite);
   nodes.fault(1, kPage, Access::kRead);
   EXPECT_THAT(nodes.deliver(), ElementsAre("protect", "send shared to 1"));
-  EXPECT_THAT(nodes.deliver(), ElementsAre("keep", "map to read", "send done to 0"));
-  nodes.deliver_all();
+  EXPECT_THAT(nodes.deliver(), ElementsAre("keep", "map to read"));
   EXPECT_EQ(nodes[0].state(kPage), NodeState::kShared);
   EXPECT_EQ(nodes[0].directory().state(kPage), HomeState::kShared);
 }
@@ -219,18 +219,41 @@ TEST(Core, AFaultThatIsToldLateMapsThePageAndWakes) {
 }
 
 TEST(Core, ReadersAreServedSideBySideAndAWriterAfterThem) {
-  Nodes nodes(4);
-  nodes.settle(0, kPage, Access::kWrite);
-  nodes.fault(1, kPage, Access::kRead);
+  Nodes nodes(5);
+  nodes.settle(1, kPage, Access::kWrite);
   nodes.fault(2, kPage, Access::kRead);
-  nodes.fault(3, kPage, Access::kWrite);
-  EXPECT_THAT(nodes.deliver(), ElementsAre("protect", "send shared to 1"));
-  EXPECT_THAT(nodes.deliver(), ElementsAre("send shared to 2"));
+  nodes.fault(3, kPage, Access::kRead);
+  nodes.fault(4, kPage, Access::kWrite);
+  EXPECT_THAT(nodes.deliver(), ElementsAre("send fetch shared to 1"));
+  EXPECT_THAT(nodes.deliver(), ElementsAre("send fetch shared to 1"));
   EXPECT_THAT(nodes.deliver(), IsEmpty());
-  nodes.deliver();
-  nodes.deliver();
+  EXPECT_THAT(nodes.deliver(), ElementsAre("protect", "send shared to 2"));
+  EXPECT_THAT(nodes.deliver(), ElementsAre("send shared to 3"));
+  EXPECT_THAT(nodes.deliver(), ElementsAre("keep", "map to read", "send done to 0"));
+  EXPECT_THAT(nodes.deliver(), ElementsAre("keep", "map to read", "send done to 0"));
   EXPECT_THAT(nodes.deliver(), IsEmpty());  // the first is done
-  EXPECT_THAT(nodes.deliver(), testing::Contains("send exclusive to 3"));
+  EXPECT_THAT(nodes.deliver(), testing::Contains("send fetch exclusive to 1"));
+}
+
+TEST(Core, WhatAHomeGivesItCountsAsDoneAndServesTheNext) {
+  Nodes nodes(3);
+  nodes.settle(0, kPage, Access::kWrite);
+  nodes.fault(1, kPage, Access::kWrite);
+  nodes.fault(2, kPage, Access::kWrite);
+  EXPECT_THAT(nodes.deliver(), ElementsAre("zap", "send exclusive to 1", "drop"));
+  EXPECT_EQ(nodes[0].directory().state(kPage), HomeState::kExclusive);
+  EXPECT_THAT(nodes.deliver(), ElementsAre("send fetch exclusive to 1"));
+  EXPECT_THAT(nodes.deliver(), ElementsAre("keep", "map to write"));
+}
+
+TEST(Core, WhatAHomeGivesIsNotDoneBeforeOthersHaveForgottenTheirCopies) {
+  Nodes nodes(3);
+  nodes.settle(1, kPage, Access::kRead);
+  nodes.fault(2, kPage, Access::kWrite);
+  EXPECT_THAT(nodes.deliver(), UnorderedElementsAre("send invalidate to 1", "send exclusive to 2", "zap", "drop"));
+  EXPECT_EQ(nodes[0].directory().state(kPage), HomeState::kMoving);
+  nodes.deliver_all();
+  EXPECT_EQ(nodes[0].directory().state(kPage), HomeState::kExclusive);
 }
 
 TEST(CoreAndPeers, WhatAnHonestNodeNeverSaysIsAnError) {
@@ -265,12 +288,13 @@ TEST(CoreAndPeers, AskingTwiceIsAnError) {
 }
 
 TEST(CoreAndPeers, ANodeThatAsksForTooManyPagesIsRefused) {
-  Nodes nodes(3, 2000);
+  Nodes nodes(4, 2000);
+  for (uint64_t page = 0; page < 2000; ++page) nodes.settle(2, PageNumber(page), Access::kWrite);
   for (uint64_t page = 0; page < Directory::kMostRequestsOfANode; ++page) {
     ASSERT_TRUE(nodes.say(1, 0, message(Kind::kWrite, PageNumber(page))).ok());
   }
   EXPECT_FALSE(nodes.say(1, 0, message(Kind::kWrite, PageNumber(1999))).ok());
-  EXPECT_TRUE(nodes.say(2, 0, message(Kind::kWrite, PageNumber(1999))).ok());
+  EXPECT_TRUE(nodes.say(3, 0, message(Kind::kWrite, PageNumber(1999))).ok());
 }
 
 TEST(CoreAndPeers, AMessageOfAnEarlierTurnIsAnError) {

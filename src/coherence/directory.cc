@@ -52,7 +52,7 @@ void Directory::end_busy(Entry& e) {
 
 Result<void> Directory::receive(NodeId from, const Message& message, Outbox& out) {
   HEC_CHECK(has(message.page));
-  if (message.kind == Kind::kDone) return done(from, message, out);
+  if (message.kind == Kind::kDone) return done(from == self_ ? message.requester : from, message, out);
   return request(Request{message.page, from, message.kind == Kind::kWrite}, out);
 }
 

@@ -97,14 +97,18 @@ Result<Holder::Step> Holder::classify(NodeId from, const Message& message) {
       step.event = all_forgot(pending) ? NodeEvent::kUpgrade : NodeEvent::kUpgradeThenWait;
       break;
     case Kind::kShared:
-      step.event = NodeEvent::kCopy;
+      step.event = from == homes_.home_of(message.page) ? NodeEvent::kCopyOfHome : NodeEvent::kCopy;
       break;
     case Kind::kExclusive:
       if (message.to_read && !message.await.empty()) return broken("a page to be read of which others have copies");
       HEC_TRY(note_grant(message, pending));
-      step.event = message.to_read       ? NodeEvent::kPageToRead
-                   : all_forgot(pending) ? NodeEvent::kPage
-                                         : NodeEvent::kPageThenWait;
+      if (!message.to_read && !all_forgot(pending)) {
+        step.event = NodeEvent::kPageThenWait;
+      } else if (from == homes_.home_of(message.page) && message.await.empty()) {
+        step.event = message.to_read ? NodeEvent::kPageToReadOfHome : NodeEvent::kPageOfHome;
+      } else {
+        step.event = message.to_read ? NodeEvent::kPageToRead : NodeEvent::kPage;
+      }
       break;
     case Kind::kForgotten:
       HEC_TRY(note_forgotten(from, message, pending));
@@ -244,6 +248,7 @@ void Holder::do_step(NodeStep step, NodeState before, const Message& cause, int6
       return out.send(cause.requester, message);
     case NodeStep::kSendDone:
       message.kind = Kind::kDone;
+      message.requester = self_;
       message.unwritten = cause.unwritten;
       return out.send(homes_.home_of(page), message);
     case NodeStep::kFail:
@@ -264,6 +269,15 @@ void Holder::give(Kind kind, NodeState before, const Message& order, Outbox& out
     message.await = order.await;
   }
   out.send(order.requester, message);
+  // Who gets it from the home, and waits for nobody, need not say so: what the home says next comes after it.
+  if (homes_.home_of(order.page) != self_ || !message.await.empty()) return;
+  Message done;
+  done.kind = Kind::kDone;
+  done.page = order.page;
+  done.version = order.version;
+  done.unwritten = message.unwritten;
+  done.requester = order.requester;
+  out.send(self_, done);
 }
 
 void Holder::lose(PageNumber page, int64_t now_ns, Outbox& out) {

@@ -34,11 +34,14 @@ enum class NodeEvent : uint8_t {
   kPageToRead,       // the page came, though it was to be read only
   kPage,             // the page came, and nobody else has a copy
   kPageThenWait,     // the same, once others have forgotten theirs
+  kCopyOfHome,       // a copy, a page to be read, a page: from the home, which counts it as done
+  kPageToReadOfHome,
+  kPageOfHome,
   kForgotten,        // one of them has
   kLastForgotten,    // the last of them has
   kLost,             // the home, or the loss of it: the newest bytes are gone
 };
-inline constexpr size_t kNodeEvents = 14;
+inline constexpr size_t kNodeEvents = 17;
 const char* name_of(NodeEvent event);
 
 enum class NodeStep : uint8_t {

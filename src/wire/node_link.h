@@ -29,7 +29,7 @@
 
 namespace hecaton::wire {
 
-inline constexpr uint16_t kNodeLinkVersion = 1;
+inline constexpr uint16_t kNodeLinkVersion = 2;
 inline constexpr size_t kNodeHelloBytes = 56;
 inline constexpr size_t kLaneFrameBytes = 8;
 inline constexpr size_t kMostFrameBytes = kLaneFrameBytes + kCoherenceHeaderBytes + kPageBytes;

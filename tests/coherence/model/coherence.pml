@@ -19,14 +19,15 @@
 mtype = { ns_Invalid, ns_Untouched, ns_Shared, ns_Clean, ns_Exclusive, ns_AsksRead, ns_AsksWrite, ns_AsksUpgrade,
           ns_Gathers, ns_Lost,
           ne_ReadFault, ne_WriteFault, ne_FetchShared, ne_FetchExclusive, ne_Invalidate, ne_Upgrade, ne_UpgradeThenWait,
-          ne_Copy, ne_PageToRead, ne_Page, ne_PageThenWait, ne_Forgotten, ne_LastForgotten, ne_Lost,
+          ne_Copy, ne_PageToRead, ne_Page, ne_PageThenWait,
+          ne_CopyOfHome, ne_PageToReadOfHome, ne_PageOfHome, ne_Forgotten, ne_LastForgotten, ne_Lost,
           hs_Exclusive, hs_Shared, hs_Reading, hs_Moving, hs_Lost,
           he_Read, he_MigrantRead, he_Write, he_Upgrade, he_Behind, he_Done, he_DoneOfSome,
           m_Read, m_Write, m_Done, m_FetchShared, m_FetchExclusive, m_Invalidate, m_Upgrade, m_Shared, m_Exclusive,
           m_Forgotten };
 
 /* kind, requester, await, to_read, unwritten, value */
-chan of_home[N] = [3] of { mtype, byte, byte, bool, bool, byte };   /* from the home to each node */
+chan of_home[N] = [4] of { mtype, byte, byte, bool, bool, byte };   /* from the home, in either role, to each node */
 chan of_nodes[N * N] = [2] of { mtype, byte, byte, bool, bool, byte }; /* between nodes: from * N + to */
 chan to_home[N] = [2] of { mtype, bool };                            /* kind, unwritten; from each node */
 chan queue = [N] of { byte, bool };                                  /* who waits at the home, and whether to write */
@@ -56,9 +57,8 @@ bool migratory;
 #define DO_Protect mapped[me] = (mapped[me] == 2 -> 1 : mapped[me])
 #define DO_Zap mapped[me] = 0
 #define DO_Drop assert(mapped[me] == 0); bytes[me] = NONE
-#define DO_SendCopy assert(mapped[me] != 2); of_nodes[me * N + requester]!m_Shared, 0, 0, false, had_not_written, bytes[me]
-#define DO_SendPage \
-  assert(mapped[me] == 0); of_nodes[me * N + requester]!m_Exclusive, 0, others, to_read, had_not_written, bytes[me]
+#define DO_SendCopy assert(mapped[me] != 2); give(m_Shared, 0, false)
+#define DO_SendPage assert(mapped[me] == 0); give(m_Exclusive, others, to_read)
 #define DO_Confirm of_nodes[me * N + requester]!m_Forgotten, 0, 0, false, false, 0
 #define DO_SendDone to_home[me]!m_Done, unwritten
 #define DO_Fail assert(false)
@@ -70,6 +70,19 @@ inline wake(node) {
   assert(bytes[node] != NONE);
   woken[node] = woken[node] || waits[node];
   waits[node] = false
+}
+
+/* Who gets it from the home, and waits for nobody, is done. */
+inline give(what, whom, reads) {
+  if
+  :: me == HOME ->
+     of_home[requester]!what, 0, whom, reads, had_not_written, bytes[me];
+     if
+     :: whom == 0 -> to_home[requester]!m_Done, had_not_written
+     :: else
+     fi
+  :: else -> of_nodes[me * N + requester]!what, 0, whom, reads, had_not_written, bytes[me]
+  fi
 }
 
 inline apply_node() {
@@ -98,10 +111,12 @@ inline classify() {
   :: kind == m_FetchShared -> event = ne_FetchShared
   :: kind == m_FetchExclusive -> event = ne_FetchExclusive
   :: kind == m_Invalidate -> event = ne_Invalidate
-  :: kind == m_Shared -> event = ne_Copy
+  :: kind == m_Shared -> event = (by_home -> ne_CopyOfHome : ne_Copy)
   :: kind == m_Upgrade -> note_grant(); event = (all_forgot -> ne_Upgrade : ne_UpgradeThenWait)
-  :: kind == m_Exclusive && to_read -> assert(others == 0); event = ne_PageToRead
-  :: kind == m_Exclusive && !to_read -> note_grant(); event = (all_forgot -> ne_Page : ne_PageThenWait)
+  :: kind == m_Exclusive && to_read -> assert(others == 0); event = (by_home -> ne_PageToReadOfHome : ne_PageToRead)
+  :: kind == m_Exclusive && !to_read -> 
+     note_grant();
+     event = (!all_forgot -> ne_PageThenWait : (by_home && others == 0 -> ne_PageOfHome : ne_Page))
   :: kind == m_Forgotten ->
      forgotten[me] = forgotten[me] | bit_of(from);
      if
@@ -136,12 +151,12 @@ inline select_sender() {
 proctype node(byte me) {
   mtype kind, event;
   byte requester, others, value, from;
-  bool to_read, unwritten, had_not_written;
+  bool to_read, unwritten, had_not_written, by_home;
 end:
   do
   :: d_step { !woken[me] && nempty(of_home[me]) ->
        of_home[me]?kind, requester, others, to_read, unwritten, value;
-       classify(); apply_node(); check_mappings();
+       by_home = true; classify(); apply_node(); check_mappings(); by_home = false;
        kind = 0; event = 0; requester = 0; others = 0; value = 0; to_read = false; unwritten = false; had_not_written = false }
   :: atomic {
        select_sender();
