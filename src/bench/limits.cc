@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -69,26 +70,33 @@ Result<Quantiles> raw_faults(size_t rounds, Handler handler) {
   return quantiles_of(samples);
 }
 
-// Moves exactly `bytes` through a non-blocking stream without ever sleeping. False: closed, or told to stop.
+enum class Processor { kOwn, kShared };
+
+// Moves exactly `bytes` through a non-blocking stream without ever sleeping; on a shared processor it lets others run
+// in between. False: closed, or told to stop.
 template <typename Move>
-bool spin(size_t bytes, std::atomic<bool>& stop, Move move) {
+bool spin(size_t bytes, std::atomic<bool>& stop, Processor processor, Move move) {
   for (size_t done = 0; done < bytes;) {
     IoResult result = move(done);
     if (result.kind == IoResult::Kind::kClosed || stop.load(std::memory_order_relaxed)) return false;
     if (result.kind == IoResult::Kind::kBytes) done += result.bytes;
+    if (result.kind == IoResult::Kind::kWouldBlock && processor == Processor::kShared) sched_yield();
   }
   return true;
 }
 
-bool spin_send(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop) {
-  return spin(bytes.size(), stop, [&](size_t done) {
+bool spin_send(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop,
+               Processor processor = Processor::kOwn) {
+  return spin(bytes.size(), stop, processor, [&](size_t done) {
     iovec piece{bytes.data() + done, bytes.size() - done};
     return stream.send(std::span(&piece, 1));
   });
 }
 
-bool spin_receive(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop) {
-  return spin(bytes.size(), stop, [&](size_t done) { return stream.receive(std::span(bytes).subspan(done)); });
+bool spin_receive(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop,
+                  Processor processor = Processor::kOwn) {
+  return spin(bytes.size(), stop, processor,
+              [&](size_t done) { return stream.receive(std::span(bytes).subspan(done)); });
 }
 
 struct TcpPair {
@@ -188,6 +196,42 @@ Result<Quantiles> measure_raw_exchange(size_t request_bytes, size_t reply_bytes,
   });
   client.join();
   server.join();
+  return quantiles_of(samples);
+}
+
+Result<Quantiles> measure_raw_fan_out(size_t peers, size_t bytes, size_t rounds) {
+  constexpr Processor kShared = Processor::kShared;
+  std::vector<TcpPair> pairs;
+  for (size_t i = 0; i < peers; ++i) pairs.push_back(HEC_TRY(connect_to_ourselves()));
+  std::atomic<bool> stop{false};
+  const std::vector<unsigned> processors = usable_processors();
+  auto sit = [&](size_t number) {
+    if (!processors.empty()) (void)run_only_on(processors[number % processors.size()]);
+  };
+  std::vector<std::thread> servers;
+  for (size_t i = 0; i < peers; ++i) {
+    servers.emplace_back([&, i] {
+      sit(i + 1);
+      std::vector<std::byte> message(bytes);
+      Stream& stream = *pairs[i].server;
+      while (spin_receive(stream, message, stop, kShared) && spin_send(stream, message, stop, kShared)) {
+      }
+    });
+  }
+  std::vector<int64_t> samples;
+  std::thread client([&] {
+    sit(0);
+    std::vector<std::byte> message(bytes);
+    for (size_t round = 0; round < rounds; ++round) {
+      const int64_t start = monotonic_ns();
+      for (TcpPair& pair : pairs) spin_send(*pair.client, message, stop, kShared);
+      for (TcpPair& pair : pairs) spin_receive(*pair.client, message, stop, kShared);
+      samples.push_back(monotonic_ns() - start);
+    }
+    stop.store(true);
+  });
+  client.join();
+  for (std::thread& server : servers) server.join();
   return quantiles_of(samples);
 }
 

@@ -44,6 +44,10 @@ Result<Quantiles> measure_raw_tcp(size_t rounds);
 // The same of any sizes.
 Result<Quantiles> measure_raw_exchange(size_t request_bytes, size_t reply_bytes, size_t rounds);
 
+// A message of `bytes` to each of so many peers, and an answer of the same size from each: threads that share the
+// processors, and yield while they wait.
+Result<Quantiles> measure_raw_fan_out(size_t peers, size_t bytes, size_t rounds);
+
 // Encrypting one page with AES-128-GCM, as TLS does it. A remote fault over TLS takes that twice, and the protocol.
 Quantiles measure_aes(size_t rounds);
 

@@ -24,6 +24,7 @@ struct Sample {
   uint64_t upgrades = 0, upgrade_pages = 0;
   double upgrade_bytes = 0;  // on the wire, each
   Quantiles message, page, uffd;
+  Quantiles fan_out[2];  // raw messages to so many, and back
 };
 
 struct Samples {
@@ -40,6 +41,11 @@ struct Samples {
     for (const Sample& sample : all) repeats.push_back(sample.forget[i]);
     return median(repeats);
   }
+  Quantiles fan_out(size_t i) const {
+    std::vector<Quantiles> repeats;
+    for (const Sample& sample : all) repeats.push_back(sample.fan_out[i]);
+    return median(repeats);
+  }
   double number(double Sample::*which) const {
     std::vector<double> values;
     for (const Sample& sample : all) values.push_back(sample.*which);
@@ -52,6 +58,7 @@ struct Samples {
   }
   double page_us() const { return of(&Sample::page).p50_us - of(&Sample::message).p50_us / 2; }
   double ratio() const { return limit_us() > 0 ? of(&Sample::write).p50_us / limit_us() : 0; }
+  double fan_out_ratio() const { return fan_out(0).p50_us > 0 ? fan_out(1).p50_us / fan_out(0).p50_us : 0; }
   double forget_ratio() const { return forget(0).p50_us > 0 ? forget(1).p50_us / forget(0).p50_us : 0; }
 };
 
@@ -115,6 +122,7 @@ Result<void> measure_once(const Options& options, Samples& samples) {
   sample.page = HEC_TRY(measure_raw_exchange(kMessageBytes, kMessageBytes + kPageBytes, rounds));
   sample.write = steps_of(HEC_TRY(play(samples, pingpong(rounds))), 1);
   for (size_t i = 0; i < kSharers.size(); ++i) {
+    sample.fan_out[i] = HEC_TRY(measure_raw_fan_out(kSharers[i], kMessageBytes, rounds));
     sample.forget[i] = steps_of(HEC_TRY(play(samples, forgetting(rounds / 4, kSharers[i]))), kSharers[i] + 1);
   }
   ScriptResult upgrade = HEC_TRY(play(samples, upgrading(rounds / 2)));
@@ -150,6 +158,8 @@ nlohmann::ordered_json json_of(const Samples& samples) {
     json["invalidate"][std::to_string(kSharers[i])] = quantiles(samples.forget(i));
   }
   json["invalidate"]["ratio"] = samples.forget_ratio();
+  json["invalidate"]["limit"] = {
+      {"1_us", samples.fan_out(0).p50_us}, {"3_us", samples.fan_out(1).p50_us}, {"ratio", samples.fan_out_ratio()}};
   json["upgrade"] = quantiles(samples.of(&Sample::upgrade));
   uint64_t pages = 0, upgrades = 0;
   for (const Sample& sample : samples.all) {
@@ -183,6 +193,8 @@ Report report_of(const Samples& samples) {
                    row("first touch of one's own range", samples.of(&Sample::first_touch)),
                    row("limit: message, round trip", samples.of(&Sample::message)),
                    row("limit: message, and a page back", samples.of(&Sample::page)),
+                   row("limit: messages to 1 and back, processors shared", samples.fan_out(0)),
+                   row("limit: messages to 3 and back, processors shared", samples.fan_out(1)),
                    row("limit: raw userfault", samples.of(&Sample::uffd))}};
   report.table.rows.push_back(
       {"reading through another's range, GB/s", fmt::format("{:.2f}", samples.number(&Sample::stream_gbps)), "", ""});
@@ -191,8 +203,9 @@ Report report_of(const Samples& samples) {
       "limit: raw loopback TCP, both ends spinning on processors of their own, and a userfault answered with "
       "UFFDIO_COPY; "
       "the page's transfer is what its exchange takes less half a round trip of messages; taken in every repeat",
-      fmt::format("four nodes share this machine's processors: 3 sharers take {:.2f}× the time of 1",
-                  samples.forget_ratio())};
+      fmt::format("four nodes share this machine's processors: 3 sharers take {:.2f}× the time of 1, and the raw "
+                  "messages to 3 and back {:.2f}×",
+                  samples.forget_ratio(), samples.fan_out_ratio())};
   report.bars = {{"Coherence", "limit of the first", {}}};
   auto bar = [&](const char* what, double us, double limit) {
     report.bars[0].bars.push_back({what, us, limit, fmt::format("{:.1f} µs", us)});

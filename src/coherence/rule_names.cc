@@ -11,9 +11,9 @@ const char* name_of(NodeState state) {
 
 const char* name_of(NodeEvent event) {
   static constexpr std::array<const char*, kNodeEvents> kNames = {
-      "ReadFault",       "WriteFault", "FetchShared",   "FetchExclusive", "Invalidate",  "Upgrade",
-      "UpgradeThenWait", "Copy",       "PageToRead",    "Page",           "PageThenWait", "CopyOfHome",
-      "PageToReadOfHome", "PageOfHome", "Forgotten",     "LastForgotten",  "Lost"};
+      "ReadFault",        "WriteFault", "FetchShared", "FetchExclusive", "Invalidate",   "Upgrade",
+      "UpgradeThenWait",  "Copy",       "PageToRead",  "Page",           "PageThenWait", "CopyOfHome",
+      "PageToReadOfHome", "PageOfHome", "Forgotten",   "LastForgotten",  "Lost"};
   return kNames[static_cast<size_t>(event)];
 }
 

@@ -37,9 +37,9 @@ enum class NodeEvent : uint8_t {
   kCopyOfHome,       // a copy, a page to be read, a page: from the home, which counts it as done
   kPageToReadOfHome,
   kPageOfHome,
-  kForgotten,        // one of them has
-  kLastForgotten,    // the last of them has
-  kLost,             // the home, or the loss of it: the newest bytes are gone
+  kForgotten,      // one of them has
+  kLastForgotten,  // the last of them has
+  kLost,           // the home, or the loss of it: the newest bytes are gone
 };
 inline constexpr size_t kNodeEvents = 17;
 const char* name_of(NodeEvent event);

@@ -1,5 +1,6 @@
 #include "node/engine.h"
 
+#include <sched.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
@@ -17,6 +18,8 @@ constexpr uint64_t kUffdToken = UINT64_MAX;
 constexpr uint64_t kWakeToken = UINT64_MAX - 1;
 // How long to look for an answer before sleeping, if they have been coming that fast.
 constexpr int64_t kWireSpinNs = 200'000;
+// How long to look for what others ask, if they have been asking that fast.
+constexpr int64_t kYieldSpinNs = 100'000;
 constexpr uint64_t kRoundsPerLook = 256;
 // A node says that it is there so often, and looks for the silence of others.
 constexpr int64_t kLookEveryNs = 100'000'000;
@@ -52,7 +55,8 @@ Engine::Engine(EngineConfig config, CoherentMemory& memory, std::vector<PeerLink
       poller_(std::move(poller)),
       wake_(std::move(wake)),
       processors_(config_.core.processors),
-      wire_spin_(kWireSpinNs) {
+      wire_spin_(kWireSpinNs),
+      work_spin_(kYieldSpinNs) {
   actions_.reserve(256);
 }
 
@@ -70,9 +74,8 @@ void Engine::run() {
     if (rounds_ % kRoundsPerLook == 0) look_after_peers();
     if (stop_asked_.load()) finish({StopReason::Kind::kAsked, self_, {ErrorCode::kClosed, 0, ""}, 0});
     if (ended_ || (worked && !woke_)) continue;
-    // Who was woken may wait for this very processor: sleeping gives it away, and gets it back at the next event. To
-    // yield would cost a whole slice of whoever runs.
-    if (woke_ || !spin()) sleep();
+    // Who was woken may wait for this very processor: sleeping gives it away, and gets it back at the next event.
+    if (!(woke_ ? step_aside() : spin())) sleep();
   }
   links_.clear();
 }
@@ -83,9 +86,25 @@ bool Engine::spin() {
   if (timer_ns_ != INT64_MAX) return false;
   if (!processors_.any_waits()) {
     if (config_.seek_neighbour) neighbour_.settle(now_ns_);
-    return false;
+    return step_aside();
   }
-  return wire_spin_.idle(now_ns_);
+  if (!wire_spin_.idle(now_ns_)) return false;
+  // Who is to answer may share the processor.
+  if (yield_spin_.may(now_ns_)) yield();
+  return true;
+}
+
+// Somebody may want the processor more. False: better to sleep, and be woken.
+bool Engine::step_aside() {
+  if (timer_ns_ != INT64_MAX || !work_spin_.idle(now_ns_) || !yield_spin_.may(now_ns_)) return false;
+  yield();
+  return true;
+}
+
+void Engine::yield() {
+  sched_yield();
+  const int64_t after_ns = monotonic_ns();
+  yield_spin_.yielded(after_ns - now_ns_, after_ns);
 }
 
 void Engine::sleep() {
@@ -120,7 +139,10 @@ bool Engine::poll(int64_t timeout_ns) {
       if (!ended_) watch_for_room(link);
     }
   }
-  if (worked) wire_spin_.busy(now_ns_);
+  if (worked) {
+    wire_spin_.busy(now_ns_);
+    work_spin_.busy(now_ns_);
+  }
   return worked;
 }
 

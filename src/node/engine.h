@@ -25,6 +25,7 @@
 
 #include "base/adaptive_spin.h"
 #include "base/guarded.h"
+#include "base/yield_spin.h"
 #include "coherence/core.h"
 #include "node/coherent_memory.h"
 #include "node/peer_link.h"
@@ -89,6 +90,8 @@ class Engine {
   void send(NodeId to, const coherence::Message& message);
   void watch_for_room(PeerLink& link);
   bool spin();
+  bool step_aside();
+  void yield();
   void sleep();
   void look_after_peers();
   void lose(NodeId node, Error error);
@@ -107,6 +110,8 @@ class Engine {
   ProcessorTable processors_;
   VcpuNeighbour neighbour_;
   AdaptiveSpin wire_spin_;  // for an answer
+  AdaptiveSpin work_spin_;  // for whatever others ask
+  YieldSpin yield_spin_;
   coherence::Actions actions_;
   int64_t now_ns_ = 0;  // of this round
   int64_t timer_ns_ = INT64_MAX;
