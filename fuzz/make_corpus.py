@@ -136,7 +136,7 @@ def coherence_seeds():
     yield "forgotten", coherence(11, version=9)
 
 
-def node_hello(lane=0, node=1, version=1):
+def node_hello(lane=0, node=1, version=2):
     return struct.pack("<IHBBQQ", 0x4E434548, version, lane, node, 7, 9) + bytes(range(32))
 
 

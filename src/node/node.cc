@@ -11,14 +11,14 @@ uint64_t digest_of(const std::vector<uint64_t>& pages) {
   return digest;
 }
 
-Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, const TcpListener& listener) {
+Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, const TcpListener& listener, std::string* problem) {
   HEC_CHECK(config.nodes.size() == config.pages.size() && config.self.value < config.nodes.size());
   const coherence::HomeMap homes(config.pages);
   const bool protected_map = config.protected_map ? *config.protected_map : HEC_TRY(CoherentMemory::maps_protected());
   std::unique_ptr<Node> node(new Node(HEC_TRY(CoherentMemory::create(homes.pages(), protected_map))));
   const MeshConfig mesh{config.self,   config.nodes,       config.vm,    digest_of(config.pages),
                         config.secret, config.credentials, config.trust, config.insecure};
-  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, listener, Deadline::after_ms(config.start_ms)));
+  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, listener, Deadline::after_ms(config.start_ms), problem));
   EngineConfig engine{{config.self, homes, config.processors, config.hold_ns},
                       config.silence_ms,
                       config.seek_neighbour,

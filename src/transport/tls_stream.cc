@@ -309,6 +309,14 @@ bool TlsStream::flush() {
   return true;
 }
 
+// RFC 8446, 7.5.
+bool TlsStream::bind(std::span<std::byte, 32> out) const {
+  constexpr std::string_view kLabel = "EXPORTER-hecaton-bind-1";
+  if (state_ != State::kOpen) return false;
+  return SSL_export_keying_material(ssl_.get(), reinterpret_cast<unsigned char*>(out.data()), out.size(), kLabel.data(),
+                                    kLabel.size(), nullptr, 0, 0) == 1;
+}
+
 bool TlsStream::finish_sending() {
   if (state_ == State::kEnded) return false;
   if (state_ == State::kOpen) {

@@ -45,6 +45,7 @@ class TlsStream final : public Stream {
   short send_events() const override { return below_->send_events(); }
   short receive_events() const override { return has_unsent() ? below_->send_events() : below_->receive_events(); }
   bool holds_input() const override { return filled_; }
+  bool bind(std::span<std::byte, 32> out) const override;
   bool finish_sending() override;
   const char* why_closed() const override { return why_; }
   std::optional<unsigned> local_peer_processor() const override { return below_->local_peer_processor(); }
