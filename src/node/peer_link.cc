@@ -114,8 +114,11 @@ bool PeerLink::receive(Lane lane) {
     from.in_first = 0;
   }
   const std::span room = std::span(from.in).subspan(from.in_end);
+  if (room.empty()) {  // its first frame waits for the other lane
+    from.more = true;
+    return false;
+  }
   from.more = false;
-  if (room.empty()) return false;  // its first frame waits for the other lane
   const IoResult got = from.stream->receive(room);
   if (got.kind == IoResult::Kind::kClosed) ended_ = true;
   if (got.kind != IoResult::Kind::kBytes) return false;
