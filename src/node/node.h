@@ -1,6 +1,8 @@
 // A node of an aggregate VM, as far as its memory goes: CoherentMemory, connections to the other nodes, and the thread
 // that serves them.
 //
+// start() locks this process's memory, later mappings included, as they are touched (lock_process_memory()).
+//
 // Threads: any may call; start() and the destructor by one. See engine.h for who may touch guest memory until when.
 #pragma once
 

@@ -26,7 +26,8 @@ PeerLink::PeerLink(NodeId peer, std::unique_ptr<Stream> urgent, std::unique_ptr<
   side(Lane::kPages).stream = std::move(pages);
   for (Side& one : sides_) {
     one.in.resize(kInBytes);
-    one.out.reserve(kInBytes);
+    one.out.resize(kInBytes);  // touched, so that it is there
+    one.out.clear();
   }
 }
 
