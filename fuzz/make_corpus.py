@@ -136,6 +136,38 @@ def coherence_seeds():
     yield "forgotten", coherence(11, version=9)
 
 
+def node_hello(lane=0, node=1, version=2):
+    return struct.pack("<IHBBQQ", 0x4E434548, version, lane, node, 7, 9) + bytes(range(32))
+
+
+MESSAGE, ALIVE, FAREWELL = range(1, 4)
+PAGE_OF_SEVENS = 0xEE6D520CC5B2EC73
+
+
+def lane_frame(kind, node=0, after=0):
+    return struct.pack("<BBHI", kind, node, 0, after)
+
+
+def on_lane(lane, data):
+    """What a node says in peer_link_fuzz."""
+    parts = [data[i:i + 1024] for i in range(0, len(data), 1024)]
+    return b"".join(bytes([lane << 7 | (len(part) // 8 - 1)]) + part for part in parts)
+
+
+def link_seeds():
+    urgent, pages = 0, 1
+    read = lane_frame(MESSAGE) + coherence(1)
+    # Of page 7, version 9, in which each byte is 7: as page_checksum() makes it.
+    page = lane_frame(MESSAGE) + coherence(9, flags=1, version=9, checksum=PAGE_OF_SEVENS) + bytes([7]) * PAGE
+    yield "urgent", on_lane(urgent, read + lane_frame(ALIVE) + lane_frame(FAREWELL, node=1))
+    yield "page", on_lane(pages, page)
+    yield "cut", on_lane(urgent, read[:24]) + on_lane(urgent, read[24:])
+    yield "waits", on_lane(urgent, lane_frame(MESSAGE, after=1) + coherence(6, requester=3, version=9)) + on_lane(pages, page)
+    yield "never", on_lane(urgent, lane_frame(MESSAGE, after=2) + coherence(1)) + on_lane(urgent, 30 * read)
+    yield "wrong_lane", on_lane(pages, read)
+    yield "bad_checksum", on_lane(pages, lane_frame(MESSAGE) + coherence(9, flags=1, checksum=1) + bytes(PAGE))
+
+
 def core_commands(*commands):
     """commands: (command, who, page, flags, requester, version, await, time)"""
     return b"".join(bytes(command) for command in commands)
@@ -159,6 +191,10 @@ def core_seeds():
 def seeds():
     yield from (("coherence", name, data) for name, data in coherence_seeds())
     yield from (("coherence_core", name, data) for name, data in core_seeds())
+    yield from (("node_link", name, data) for name, data in {
+        "hello": node_hello(), "pages": node_hello(lane=1, node=63), "message": lane_frame(MESSAGE, after=1 << 31),
+        "alive": lane_frame(ALIVE), "farewell": lane_frame(FAREWELL, node=63)}.items())
+    yield from (("peer_link", name, data) for name, data in link_seeds())
     yield from (("frame_header", name, data) for name, data in {
         "request": header(), "reply": header(READ, 2, 40, 1)}.items())
     yield from (("hello", name, data) for name, data in {"hello": hello(), "reply": hello_reply()}.items())

@@ -14,7 +14,9 @@ Core::Core(const Config& config)
     : self_(config.self),
       homes_(config.homes),
       holder_(config.self, config.homes, config.processors, config.hold_ns),
-      directory_(config.self, config.homes.range_of(config.self), config.version_mask) {}
+      directory_(config.self, config.homes.range_of(config.self), config.version_mask) {
+  to_self_.reserve(16);
+}
 
 Result<void> Core::fault(ProcessorNumber processor, PageNumber page, Access access, int64_t now_ns, Actions& actions) {
   Outbox out(self_, actions, to_self_);

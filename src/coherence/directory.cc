@@ -5,6 +5,9 @@
 namespace hecaton::coherence {
 namespace {
 
+// Pages that are under way at once, before memory is taken for more.
+constexpr size_t kUsuallyUnderWay = 64;
+
 Error broken(const char* what) {
   return Error{ErrorCode::kProtocol, 0, what};
 }
@@ -28,6 +31,8 @@ Directory::Directory(NodeId self, PageRun range, uint32_t version_mask)
     : self_(self), range_(range), version_mask_(version_mask) {
   Entry untouched{NodeSet::of(self), 0, 0, self, HomeState::kExclusive, false};
   entries_.assign(range.count, untouched);
+  slots_.reserve(kUsuallyUnderWay);
+  free_slots_.reserve(kUsuallyUnderWay);
 }
 
 Directory::Busy& Directory::make_busy(Entry& e) {

@@ -7,6 +7,9 @@
 namespace hecaton::coherence {
 namespace {
 
+// Orders of homes that wait at once, before memory is taken for more.
+constexpr size_t kUsuallyWaiting = 64;
+
 Error broken(const char* what) {
   return Error{ErrorCode::kProtocol, 0, what};
 }
@@ -31,6 +34,8 @@ Holder::Holder(NodeId self, const HomeMap& homes, size_t processors, int64_t hol
     : self_(self), homes_(homes), hold_(processors, hold_ns), states_(homes.pages(), NodeState::kInvalid) {
   const PageRun own = homes.range_of(self);
   std::fill_n(states_.begin() + static_cast<ptrdiff_t>(own.first.value), own.count, NodeState::kUntouched);
+  pending_.reserve(processors);  // each waits for one page
+  orders_.reserve(kUsuallyWaiting);
 }
 
 Holder::Pending* Holder::find_pending(PageNumber page) {

@@ -47,6 +47,14 @@ Result<CoherentMemory> CoherentMemory::create(uint64_t pages, bool protected_map
   Mapping guest = HEC_TRY(Mapping::shared(memfd.get(), bytes));
   Mapping view = HEC_TRY(Mapping::shared(memfd.get(), bytes));
   Mapping aside = HEC_TRY(Mapping::sparse(kPageBytes));
+  // In a program that locks all of its memory, the kernel has just filled both mappings: begin with none of it.
+  munlock(guest.data(), bytes);
+  HEC_TRY(punch_hole(memfd.get(), 0, bytes));
+  // The engine must not wait for a disk, and no discard of the VMM's may pass it by.
+  HEC_TRY(lock_as_filled(guest));
+  HEC_TRY(lock_as_filled(view));
+  HEC_TRY(lock_as_filled(aside));
+  std::memset(aside.data(), 0, aside.size());  // there from now on
   // A child would see zeros where a page is not here.
   if (madvise(guest.data(), bytes, MADV_DONTFORK) != 0) return system_error("keeping guest memory from children");
   Userfaultfd uffd = HEC_TRY(Userfaultfd::create(nullptr, Discards::kSilent));
@@ -117,9 +125,7 @@ Result<void> CoherentMemory::copy_protected(PageNumber page) {
     // The entry may be there, or have been taken back by the kernel. Writable is what no protected copy can be needed
     // for. A protected one is zapped and made again below: only this thread changes it, and its readers wait.
     if (mapped_[page.value] == Mapped::kWrite) return map(page, false);
-    if (madvise(guest_.data() + page.value * kPageBytes, kPageBytes, MADV_DONTNEED) != 0) {
-      return system_error("mapping a protected page again");
-    }
+    HEC_TRY(unmap_locked(guest_.data() + page.value * kPageBytes, kPageBytes));
   }
   std::memcpy(aside_.data(), bytes(page).data(), kPageBytes);
   HEC_TRY(punch_hole(memfd_.get(), page.value * kPageBytes, kPageBytes));
@@ -146,9 +152,7 @@ Result<void> CoherentMemory::protect(PageNumber page) {
 
 Result<void> CoherentMemory::zap(PageNumber page) {
   if (mapped_[page.value] == Mapped::kNone) return {};
-  if (madvise(guest_.data() + page.value * kPageBytes, kPageBytes, MADV_DONTNEED) != 0) {
-    return system_error("taking a page from the guest");
-  }
+  HEC_TRY(unmap_locked(guest_.data() + page.value * kPageBytes, kPageBytes));
   mapped_[page.value] = Mapped::kNone;
   return {};
 }
@@ -199,7 +203,8 @@ uint64_t CoherentMemory::bytes_in_use() const {
 
 void CoherentMemory::close_to_guest() {
   closed_ = true;
-  madvise(guest_.data(), guest_.size(), MADV_DONTNEED);
+  // Nothing is left to do about an error: who owns the vCPUs is told that this is the end.
+  (void)unmap_locked(guest_.data(), guest_.size());
 }
 
 }  // namespace hecaton::node

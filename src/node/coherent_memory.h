@@ -7,6 +7,10 @@
 //   memory of a page      absent ── keep, make_zero ──▶ there ── drop ──▶ there, for now ── trim ──▶ absent
 //   mapping of a page     none ──map_read──▶ read ──map_write──▶ write;   write ──protect──▶ read;   any ──zap──▶ none
 //
+// Both mappings are locked: no page of them is ever swapped out, and the kernel refuses MADV_DONTNEED and MADV_REMOVE
+// on them. A discard that passed the core by would bring old bytes back, or make zeros at one node of what others still
+// have.
+//
 // Giving a page back costs more than moving it (a hole is punched page by page, past every mapping), and a page that
 // wanders comes back: so drop() only notes it. trim() punches the oldest, in runs, when nothing else is to be done.
 //

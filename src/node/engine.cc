@@ -186,6 +186,10 @@ bool Engine::read_link(PeerLink& link, Lane ready) {
       }
     }
     came = link.may_have_more(ready);
+    // A lane that was full of what had to wait may have room now. TLS may hold the rest: no event would tell.
+    if (came || !link.may_have_more(other(ready))) continue;
+    ready = other(ready);
+    came = true;
   }
   if (!ended_ && link.ended()) {
     // The other lane may have said farewell.

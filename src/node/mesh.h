@@ -1,9 +1,10 @@
-// Connects the nodes of a VM to each other: two connections between any two, each begun with a hello both ways. The
-// node with the higher number connects, the other listens.
+// Connects the nodes of a VM to each other: two connections between any two, each begun with a greeting
+// (greeting.h). The node with the higher number connects, the other listens.
 #pragma once
 
 #include <array>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -24,8 +25,10 @@ struct MeshConfig {
   bool insecure = false;                              // plain TCP off loopback: the user has said that it may be so
 };
 
-// One link to each other node, in the order of their numbers. Connections that do not begin with the right hello are
-// dropped, and waiting goes on. Error: a node was not there by the deadline, or is not one of this VM.
-Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpListener& listener, Deadline by);
+// One link to each other node, in the order of their numbers. Connections whose greeting is wrong are dropped, and
+// waiting goes on. Error: a node was not there by the deadline, or is not one of this VM; `problem`, if given, then
+// says for the user which, where, and what to do.
+Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpListener& listener, Deadline by,
+                                           std::string* problem = nullptr);
 
 }  // namespace hecaton::node

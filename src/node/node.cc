@@ -1,9 +1,24 @@
 #include "node/node.h"
 
 #include "base/check.h"
+#include "base/log.h"
+#include "os/memory.h"
 #include "os/thread.h"
 
 namespace hecaton::node {
+namespace {
+
+// The engine serves those who wait for memory: it must not have to wait for its own.
+void keep_own_memory() {
+  Result<void> locked = lock_process_memory();
+  if (locked.ok()) return;
+  event_log().warn(
+      "the node's own memory is not locked ({}): a machine short of memory may stall the guest; raise `ulimit -l` or "
+      "run as root",
+      locked.error().describe());
+}
+
+}  // namespace
 
 uint64_t digest_of(const std::vector<uint64_t>& pages) {
   uint64_t digest = 0xcbf29ce484222325;  // FNV-1a, over words
@@ -11,14 +26,15 @@ uint64_t digest_of(const std::vector<uint64_t>& pages) {
   return digest;
 }
 
-Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, const TcpListener& listener) {
+Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, const TcpListener& listener, std::string* problem) {
   HEC_CHECK(config.nodes.size() == config.pages.size() && config.self.value < config.nodes.size());
+  keep_own_memory();
   const coherence::HomeMap homes(config.pages);
   const bool protected_map = config.protected_map ? *config.protected_map : HEC_TRY(CoherentMemory::maps_protected());
   std::unique_ptr<Node> node(new Node(HEC_TRY(CoherentMemory::create(homes.pages(), protected_map))));
   const MeshConfig mesh{config.self,   config.nodes,       config.vm,    digest_of(config.pages),
                         config.secret, config.credentials, config.trust, config.insecure};
-  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, listener, Deadline::after_ms(config.start_ms)));
+  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, listener, Deadline::after_ms(config.start_ms), problem));
   EngineConfig engine{{config.self, homes, config.processors, config.hold_ns},
                       config.silence_ms,
                       config.seek_neighbour,

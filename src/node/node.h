@@ -1,11 +1,14 @@
 // A node of an aggregate VM, as far as its memory goes: CoherentMemory, connections to the other nodes, and the thread
 // that serves them.
 //
+// start() locks this process's memory, later mappings included, as they are touched (lock_process_memory()).
+//
 // Threads: any may call; start() and the destructor by one. See engine.h for who may touch guest memory until when.
 #pragma once
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -19,8 +22,8 @@ struct NodeConfig {
   std::vector<NodeUrl> nodes;   // where each listens
   std::vector<uint64_t> pages;  // of guest memory at each, in the order of guest addresses
   uint64_t vm = 1;
-  std::array<std::byte, 32> secret{};
-  size_t processors = 4;  // threads that touch guest memory
+  std::array<std::byte, 32> secret{};  // known to the VM's nodes only: what they prove to each other
+  size_t processors = 4;               // threads that touch guest memory
   int64_t hold_ns = 100'000;
   int64_t silence_ms = 800;
   int64_t start_ms = 30'000;  // how long to wait for the other nodes
@@ -37,8 +40,9 @@ uint64_t digest_of(const std::vector<uint64_t>& pages);
 
 class Node {
  public:
-  // `listener`: at nodes[self]. Waits for all nodes.
-  static Result<std::unique_ptr<Node>> start(const NodeConfig& config, const TcpListener& listener);
+  // `listener`: at nodes[self]. Waits for all nodes. On error `problem`, if given, may say more: see connect_mesh().
+  static Result<std::unique_ptr<Node>> start(const NodeConfig& config, const TcpListener& listener,
+                                             std::string* problem = nullptr);
   ~Node();  // stops
 
   std::byte* memory() const { return memory_.guest(); }

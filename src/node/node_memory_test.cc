@@ -1,3 +1,7 @@
+#include <sys/mman.h>
+
+#include <cstring>
+
 #include "base/sanitized_for_tests.h"
 #include "node/cluster_for_tests.h"
 #include "node/node.h"
@@ -61,6 +65,47 @@ TEST_P(NodeOnBothKernels, APageReadByAllIsWrittenAndReadAnew) {
   for (uint64_t round = 1; round <= 30; ++round) {
     nodes.word(round % 3, 0).store(round);
     for (size_t node = 0; node < 3; ++node) ASSERT_EQ(nodes.word(node, 0).load(), round);
+  }
+}
+
+// What a VMM's balloon does to give memory back. It is refused: were it done at one node, the others would go on with
+// what they have, and the core would not know.
+TEST_P(NodeOnBothKernels, ADiscardThatPassesTheCoreByIsRefusedAndChangesNothing) {
+  Cluster nodes({2, 2}, way());
+  for (uint64_t page = 0; page < 4; ++page) nodes.word(page % 2, page).store(page + 7);
+  EXPECT_EQ(nodes.word(1, 0).load(), 7u);  // one page is shared, the others have one owner
+  for (size_t node = 0; node < 2; ++node) {
+    for (int advice : {MADV_DONTNEED, MADV_REMOVE, MADV_FREE}) {
+      EXPECT_NE(madvise(nodes[node].memory(), nodes[node].bytes(), advice), 0) << advice;
+    }
+  }
+  for (size_t node = 0; node < 2; ++node) {
+    for (uint64_t page = 0; page < 4; ++page) EXPECT_EQ(nodes.word(node, page).load(), page + 7);
+  }
+}
+
+// A VMM that insists unmaps pages of its own, no more: they come back as they were.
+TEST_P(NodeOnBothKernels, PagesThatAVmmUnmapsComeBackAsTheyWere) {
+  Cluster nodes({2, 2}, way());
+  for (uint64_t round = 1; round <= 3; ++round) {
+    for (uint64_t page = 0; page < 4; ++page) nodes.word(page % 2, page).store(10 * round + page);
+    EXPECT_EQ(nodes.word(1, 0).load(), 10 * round);
+    for (size_t node = 0; node < 2; ++node) {
+      ASSERT_EQ(madvise(nodes[node].memory(), nodes[node].bytes(), MADV_DONTNEED_LOCKED), 0);
+    }
+    for (size_t node = 0; node < 2; ++node) {
+      for (uint64_t page = 0; page < 4; ++page) EXPECT_EQ(nodes.word(node, page).load(), 10 * round + page);
+    }
+  }
+}
+
+TEST_P(NodeOnBothKernels, WhatIsZeroedAtOneNodeIsZeroAtAll) {
+  Cluster nodes({2, 2}, way());
+  for (uint64_t page = 0; page < 4; ++page) nodes.word(page % 2, page).store(7);
+  EXPECT_EQ(nodes.word(1, 0).load(), 7u);
+  std::memset(nodes[1].memory(), 0, nodes[1].bytes());
+  for (size_t node = 0; node < 2; ++node) {
+    for (uint64_t page = 0; page < 4; ++page) EXPECT_EQ(nodes.word(node, page).load(), 0u);
   }
 }
 

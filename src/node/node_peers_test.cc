@@ -1,14 +1,16 @@
 // What a node does about peers that are not what they should be. The other node is played by the test.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <future>
 
+#include "node/greeting.h"
 #include "node/node.h"
-#include "transport/tls_stream.h"
 #include "wire/node_link.h"
 
 namespace hecaton::node {
 namespace {
+
+using testing::HasSubstr;
 
 // Node 0 of two, and the test as node 1.
 class NodePeers : public testing::Test {
@@ -24,26 +26,19 @@ class NodePeers : public testing::Test {
     return std::async(std::launch::async, [this] { return Node::start(config_, listener_); });
   }
   // What this peer says of itself.
-  wire::NodeHello hello(Lane lane) const {
-    wire::NodeHello made{lane, NodeId(1), config_.vm, digest_of(config_.pages), config_.secret};
-    return made;
-  }
-  std::unique_ptr<Stream> call(const wire::NodeHello& hello) {
-    auto stream = connect_tcp(listener_.address(), Deadline::after_ms(10'000)).value();
-    std::array<std::byte, wire::kNodeHelloBytes> bytes{};
-    encode(hello, bytes);
-    EXPECT_TRUE(send_all(*stream, bytes, Deadline::after_ms(10'000)).ok());
+  Greeting greeting() const { return Greeting{NodeId(1), config_.vm, digest_of(config_.pages), config_.secret}; }
+  Result<std::unique_ptr<Stream>> call(const Greeting& mine, Lane lane) {
+    auto stream = HEC_TRY(connect_tcp(listener_.address(), Deadline::after_ms(10'000)));
+    HEC_TRY(greet_callee(mine, *stream, NodeId(), lane, Deadline::after_ms(10'000)));
     return stream;
-  }
-  static bool is_answered(Stream& stream) {
-    std::array<std::byte, wire::kNodeHelloBytes> bytes{};
-    return receive_all(stream, bytes, Deadline::after_ms(10'000)).ok();
   }
   void connect() {
     auto starting = start();
+    connect_to(starting);
+  }
+  void connect_to(std::future<Result<std::unique_ptr<Node>>>& starting) {
     for (Lane lane : {Lane::kUrgent, Lane::kPages}) {
-      lanes_[static_cast<size_t>(lane)] = call(hello(lane));
-      ASSERT_TRUE(is_answered(*lanes_[static_cast<size_t>(lane)]));
+      lanes_[static_cast<size_t>(lane)] = call(greeting(), lane).value();
     }
     node_ = starting.get().value();
   }
@@ -69,20 +64,40 @@ class NodePeers : public testing::Test {
 
 TEST_F(NodePeers, StrangersAreTurnedAwayAndTheRightOneIsWaitedFor) {
   auto starting = start();
-  wire::NodeHello wrong_secret = hello(Lane::kUrgent), wrong_vm = wrong_secret, wrong_shape = wrong_secret,
-                  wrong_node = wrong_secret;
+  Greeting wrong_secret = greeting(), wrong_vm = greeting(), wrong_shape = greeting(), wrong_node = greeting();
   wrong_secret.secret[31] = std::byte{0};
   ++wrong_vm.vm;
   ++wrong_shape.shape;
-  wrong_node.node = NodeId(0);
-  for (const wire::NodeHello& stranger : {wrong_secret, wrong_vm, wrong_shape, wrong_node}) {
-    EXPECT_FALSE(is_answered(*call(stranger)));
+  wrong_node.self = NodeId();
+  for (const Greeting& stranger : {wrong_secret, wrong_vm, wrong_shape, wrong_node}) {
+    EXPECT_FALSE(call(stranger, Lane::kUrgent).ok());
   }
-  for (Lane lane : {Lane::kUrgent, Lane::kPages}) {
-    lanes_[static_cast<size_t>(lane)] = call(hello(lane));
-    EXPECT_TRUE(is_answered(*lanes_[static_cast<size_t>(lane)]));
-  }
+  for (Lane lane : {Lane::kUrgent, Lane::kPages}) lanes_[static_cast<size_t>(lane)] = call(greeting(), lane).value();
   EXPECT_TRUE(starting.get().ok());
+}
+
+TEST_F(NodePeers, ANodeThatWaitsInVainSaysForWhomAndWhomItTurnedAway) {
+  config_.start_ms = 500;
+  std::string problem;
+  auto starting = std::async(std::launch::async, [&] { return Node::start(config_, listener_, &problem); });
+  Greeting stranger = greeting();
+  stranger.secret[0] = std::byte{0};
+  EXPECT_FALSE(call(stranger, Lane::kUrgent).ok());
+  EXPECT_EQ(starting.get().error().code, ErrorCode::kTimeout);
+  EXPECT_THAT(problem, HasSubstr("node 1 at 127.0.0.1:"));
+  EXPECT_THAT(problem, HasSubstr("does not know this VM's secret"));
+}
+
+TEST_F(NodePeers, ANodeThatIsTurnedAwaySaysWhereAndWhatToDo) {
+  auto starting = start();
+  NodeConfig other = config_;
+  other.self = NodeId(1);
+  other.secret[0] = std::byte{0};
+  std::string problem;
+  EXPECT_EQ(Node::start(other, listener_, &problem).error().code, ErrorCode::kUntrusted);
+  EXPECT_THAT(problem, HasSubstr("node 0 at " + listener_.address().printable()));
+  EXPECT_THAT(problem, HasSubstr("give all nodes of the VM the same"));
+  connect_to(starting);
 }
 
 TEST_F(NodePeers, AMalformedFrameCostsTheConnection) {
@@ -123,6 +138,13 @@ TEST_F(NodePeers, ANodeThatSaysThatAnotherIsLostStopsThisOne) {
   encode(wire::LaneFrame{wire::FrameKind::kFarewell, NodeId(0), 0}, bytes);
   say(Lane::kUrgent, bytes);
   EXPECT_EQ(reason().kind, StopReason::Kind::kReported);
+}
+
+TEST_F(NodePeers, BeyondLoopbackNothingIsServedWithoutASecret) {
+  config_.secret = {};
+  config_.insecure = true;
+  auto everywhere = TcpListener::listen(NodeUrl{.token = {}, .host = "0.0.0.0", .port = 0}).value();
+  EXPECT_EQ(Node::start(config_, everywhere).error().code, ErrorCode::kUntrusted);
 }
 
 TEST_F(NodePeers, BeyondLoopbackNothingIsServedWithoutTls) {

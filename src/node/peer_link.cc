@@ -26,7 +26,8 @@ PeerLink::PeerLink(NodeId peer, std::unique_ptr<Stream> urgent, std::unique_ptr<
   side(Lane::kPages).stream = std::move(pages);
   for (Side& one : sides_) {
     one.in.resize(kInBytes);
-    one.out.reserve(kInBytes);
+    one.out.resize(kInBytes);  // touched, so that it is there
+    one.out.clear();
   }
 }
 
@@ -114,8 +115,11 @@ bool PeerLink::receive(Lane lane) {
     from.in_first = 0;
   }
   const std::span room = std::span(from.in).subspan(from.in_end);
+  if (room.empty()) {  // its first frame waits for the other lane
+    from.more = true;
+    return false;
+  }
   from.more = false;
-  if (room.empty()) return false;  // its first frame waits for the other lane
   const IoResult got = from.stream->receive(room);
   if (got.kind == IoResult::Kind::kClosed) ended_ = true;
   if (got.kind != IoResult::Kind::kBytes) return false;

@@ -42,8 +42,11 @@ class PeerLink {
 
   // Takes what has come on the lane. False: nothing has.
   bool receive(Lane lane);
-  // There may be more than the last receive() had room for.
-  bool may_have_more(Lane lane) const { return side(lane).more; }
+  // There may be more than the last receive() had room for, and now there is room: nothing else may tell so.
+  bool may_have_more(Lane lane) const {
+    const Side& from = side(lane);
+    return from.more && (from.in_first > 0 || from.in_end < from.in.size());
+  }
 
   struct Arrival {
     wire::LaneFrame frame;

@@ -94,6 +94,19 @@ TEST(PeerLink, WhatThePeerDoesNotTakeAtOnceIsKept) {
   EXPECT_FALSE(pair.here->has_unsent(Lane::kPages));
 }
 
+TEST(PeerLink, ALaneThatWasFullIsReadOnOnceTheOtherLaneLetIt) {
+  Pair pair;
+  constexpr size_t kPages = 40;  // more than a lane has room for
+  pair.here->send(message(CoherenceKind::kInvalidate, 3), nullptr);
+  for (size_t i = 0; i < kPages; ++i) pair.here->send(message(CoherenceKind::kShared, 3, true), pair.page.data());
+  while (pair.there->receive(Lane::kPages)) EXPECT_FALSE(pair.next(Lane::kPages));
+  EXPECT_FALSE(pair.there->may_have_more(Lane::kPages)) << "there is no room";
+  ASSERT_TRUE(pair.there->receive(Lane::kUrgent));
+  EXPECT_TRUE(pair.next(Lane::kUrgent));
+  EXPECT_TRUE(pair.next(Lane::kPages));
+  EXPECT_TRUE(pair.there->may_have_more(Lane::kPages)) << "nothing else tells that there is";
+}
+
 TEST(PeerLink, APageOnTheUrgentLaneIsAnError) {
   Pair pair;
   std::array<std::byte, wire::kLaneFrameBytes + wire::kCoherenceHeaderBytes> bytes{};

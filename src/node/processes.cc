@@ -37,9 +37,11 @@ bool write_step(int line, char step) {
     mine.stopped_ns.store(monotonic_ns());
     if (!ending.load()) _exit(kExitStopped);
   };
-  Result<std::unique_ptr<Node>> started = Node::start(config, listener);
+  std::string problem;
+  Result<std::unique_ptr<Node>> started = Node::start(config, listener, &problem);
   if (!started.ok()) {
-    std::fprintf(stderr, "node %zu: %s\n", number, started.error().describe().c_str());
+    if (problem.empty()) problem = started.error().describe();
+    std::fprintf(stderr, "node %zu: %s\n", number, problem.c_str());
     _exit(1);
   }
   Node& node = **started;

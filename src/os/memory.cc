@@ -84,6 +84,17 @@ Result<std::optional<DataRange>> next_data(int memfd, uint64_t offset) {
   return std::optional(DataRange{static_cast<uint64_t>(first), static_cast<uint64_t>(end)});
 }
 
+Result<void> lock_as_filled(const Mapping& mapping) {
+  if (mlock2(mapping.data(), mapping.size(), MLOCK_ONFAULT) == 0) return {};
+  return system_error("locking memory: `ulimit -l` must be unlimited, or this run as root",
+                      errno == EPERM || errno == ENOMEM ? ErrorCode::kPermission : ErrorCode::kSystem);
+}
+
+Result<void> unmap_locked(std::byte* address, size_t bytes) {
+  if (madvise(address, bytes, MADV_DONTNEED_LOCKED) != 0) return system_error("unmapping locked memory");
+  return {};
+}
+
 Result<void> lock_process_memory() {
 #ifndef MCL_ONFAULT
 #define MCL_ONFAULT 4

@@ -55,6 +55,13 @@ struct DataRange {
 };
 Result<std::optional<DataRange>> next_data(int memfd, uint64_t offset);
 
+// Keeps what is in the mapping, and what comes into it later, in memory. Nobody takes a page out by mistake either:
+// MADV_DONTNEED and MADV_REMOVE are refused there, and only unmap_locked() unmaps. Whatever was filled in before, by a
+// program that locks all that it maps, stays mapped.
+Result<void> lock_as_filled(const Mapping& mapping);
+// Unmaps these bytes of a locked mapping of a file; they stay in the file. Page-aligned.
+Result<void> unmap_locked(std::byte* address, size_t bytes);
+
 // Keeps this process's code, stacks and buffers resident as they are touched, so that serving a page fault never needs
 // one. Later mappings are included; take out big ones with munlock.
 Result<void> lock_process_memory();

@@ -43,6 +43,12 @@ class Stream {
   virtual bool holds_input() const { return false; }
   // If the stream ended for want of trust: what was wrong, for the user. Else null.
   virtual const char* why_closed() const { return nullptr; }
+  // 32 bytes that only the two ends of this very connection have; false if it is not encrypted. What a peer proves
+  // about them, nobody in the middle can have passed on.
+  virtual bool bind(std::span<std::byte, 32> out) const {
+    (void)out;
+    return false;
+  }
   // Nothing more is sent; the peer learns it after what was sent. False: it is gone already.
   virtual bool finish_sending() = 0;
   // One-sided reads beside the stream, and the memory for them; null where there are none.

@@ -19,6 +19,8 @@ constexpr size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;  // 16 KiB
 // Encrypted before it is sent. More saves no system call worth the name, and makes the peer wait longer for the first.
 constexpr size_t kBatchBytes = 4 * kRecordBytes;
 constexpr size_t kBatchOverhead = 256;  // of each record a header, an inner type and a tag; a change of keys
+// More than a batch that the peer does not take: answers of OpenSSL have piled up behind it.
+constexpr size_t kMostUnsent = 2 * kBatchBytes;
 // An idle donor's connection keeps no more than that.
 constexpr size_t kKeptRoom = 8 * 1024;
 constexpr int kDiscardsAtOnce = 8;
@@ -201,8 +203,7 @@ IoResult TlsStream::receive(std::span<std::byte> into) {
   emptied_ = false;
   if (state_ == State::kHandshake) shake_hands();
   if (state_ == State::kTurnedAway && !discard_input()) state_ = State::kEnded;
-  // OpenSSL answers some of what the peer's OpenSSL says. Whoever does not take the answers is not listened to.
-  if (state_ == State::kOpen && (!has_unsent() || flush())) {
+  if (state_ == State::kOpen && (flush() || listens())) {
     const size_t got = receive_plain(into);
     if (has_unsent()) flush();
     filled_ = got == into.size();
@@ -210,6 +211,12 @@ IoResult TlsStream::receive(std::span<std::byte> into) {
   }
   const bool closed = state_ == State::kEnded || peer_finished_;
   return {closed ? IoResult::Kind::kClosed : IoResult::Kind::kWouldBlock, 0};
+}
+
+// OpenSSL answers some of what the peer's OpenSSL says: whoever lets the answers pile up is not listened to. But a
+// batch that waits for room is no reason: two that both wait, and listen only afterwards, would wait for ever.
+bool TlsStream::listens() const {
+  return !has_unsent() || (state_ == State::kOpen && unsent_end_ - unsent_first_ < kMostUnsent);
 }
 
 size_t TlsStream::receive_plain(std::span<std::byte> into) {
@@ -307,6 +314,14 @@ bool TlsStream::flush() {
   }
   unsent_first_ = unsent_end_ = 0;
   return true;
+}
+
+// RFC 8446, 7.5.
+bool TlsStream::bind(std::span<std::byte, 32> out) const {
+  constexpr std::string_view kLabel = "EXPORTER-hecaton-bind-1";
+  if (state_ != State::kOpen) return false;
+  return SSL_export_keying_material(ssl_.get(), reinterpret_cast<unsigned char*>(out.data()), out.size(), kLabel.data(),
+                                    kLabel.size(), nullptr, 0, 0) == 1;
 }
 
 bool TlsStream::finish_sending() {

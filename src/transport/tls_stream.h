@@ -43,8 +43,12 @@ class TlsStream final : public Stream {
   IoResult send(std::span<const iovec> pieces) override;
   int fd() const override { return below_->fd(); }
   short send_events() const override { return below_->send_events(); }
-  short receive_events() const override { return has_unsent() ? below_->send_events() : below_->receive_events(); }
+  short receive_events() const override {
+    const int to_send = has_unsent() ? below_->send_events() : 0;
+    return static_cast<short>(to_send | (listens() ? below_->receive_events() : 0));
+  }
   bool holds_input() const override { return filled_; }
+  bool bind(std::span<std::byte, 32> out) const override;
   bool finish_sending() override;
   const char* why_closed() const override { return why_; }
   std::optional<unsigned> local_peer_processor() const override { return below_->local_peer_processor(); }
@@ -67,6 +71,7 @@ class TlsStream final : public Stream {
   bool proven() const;
   bool flush();
   bool has_unsent() const { return unsent_first_ != unsent_end_; }
+  bool listens() const;
   bool encrypt_some(PieceCursor& from);
   bool encrypt(std::span<const std::byte> plain);
   bool renew_key_in_time();

@@ -242,6 +242,34 @@ TEST_F(TlsStreamTest, WhatIsNotTakenIsSentOnceWhenItIsOfferedAgain) {
   EXPECT_EQ(host_->receive_events(), POLLIN);
 }
 
+TEST_F(TlsStreamTest, TwoThatBothHaveMoreToSendThanThereIsRoomForStillHearEachOther) {
+  connect_well();
+  const Bytes bytes = random_bytes(4 << 20);
+  struct End {
+    Stream& stream;
+    size_t sent = 0;
+    Bytes got = {};
+  };
+  End ends[2] = {{*host_}, {*donor_}};
+  Bytes space(32 << 10);
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (bool sending : {true, false}) {
+      for (End& end : ends) {
+        iovec rest{const_cast<std::byte*>(bytes.data()) + end.sent, bytes.size() - end.sent};
+        const IoResult done = !sending                  ? end.stream.receive(space)
+                              : end.sent < bytes.size() ? end.stream.send(std::span(&rest, 1))
+                                                        : IoResult{IoResult::Kind::kWouldBlock, 0};
+        if (done.kind != IoResult::Kind::kBytes) continue;
+        moved = true;
+        if (sending) end.sent += done.bytes;
+        if (!sending) end.got.insert(end.got.end(), space.begin(), space.begin() + static_cast<long>(done.bytes));
+      }
+    }
+  }
+  for (const End& end : ends) EXPECT_TRUE(end.got == bytes) << end.got.size() << " bytes came";
+}
+
 TEST_F(TlsStreamTest, OneSideCanFinishAndStillReceive) {
   connect_well();
   ASSERT_TRUE(host_->finish_sending());

@@ -23,7 +23,7 @@ void encode(const NodeHello& hello, std::span<std::byte, kNodeHelloBytes> out) {
   writer.put<uint8_t>(hello.node.value);
   writer.put<uint64_t>(hello.vm);
   writer.put<uint64_t>(hello.shape);
-  std::copy(hello.secret.begin(), hello.secret.end(), out.begin() + 24);
+  std::copy(hello.nonce.begin(), hello.nonce.end(), out.begin() + 24);
 }
 
 Result<NodeHello> decode_node_hello(std::span<const std::byte> bytes) {
@@ -35,9 +35,9 @@ Result<NodeHello> decode_node_hello(std::span<const std::byte> bytes) {
   NodeHello hello;
   hello.vm = reader.get<uint64_t>();
   hello.shape = reader.get<uint64_t>();
-  reader.bytes(hello.secret);
-  if (!reader.finished() || magic != kMagic) return malformed("not the hello of a node");
-  if (version != kNodeLinkVersion) return malformed("a node of another version");
+  reader.bytes(hello.nonce);
+  if (!reader.finished() || magic != kMagic) return malformed("what speaks there is no node: check its address");
+  if (version != kNodeLinkVersion) return malformed("it is of another version: install the same Hecaton at all nodes");
   if (lane >= kLanes || node >= kMostNodes) return malformed("a hello that names an impossible lane or node");
   hello.lane = static_cast<Lane>(lane);
   hello.node = NodeId(node);

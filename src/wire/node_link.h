@@ -2,12 +2,20 @@
 // and decoding only.
 //
 // Two nodes have two connections, lanes: pages travel on one, and what must not wait behind a page on the other. Each
-// begins with a hello both ways, the connecting side first:
+// begins with a greeting:
+//
+//   who calls ── hello ──▶ who listens ── hello ──▶ who calls ── proof ──▶ who listens ── proof ──▶ who calls
+//
+// A hello:
 //
 //    0  u32  "HECN"               8  u64  VM: which one, and which start of it
 //    4  u16  version             16  u64  shape: a digest of who is home of what; the same at all nodes
-//    6  u8   lane                24  32 bytes, the VM's secret
+//    6  u8   lane                24  32 bytes, random, new for each connection
 //    7  u8   node: who speaks
+//
+// A proof is 32 bytes, and shows that its maker knows the VM's secret: HMAC-SHA-256, keyed with the secret, of whether
+// the maker calls or listens, both hellos, and a value of the TLS connection (src/node/greeting.cc). The secret is
+// never sent.
 //
 // Then frames: 8 bytes, and after those of kMessage a coherence message with its page.
 //
@@ -15,7 +23,8 @@
 //    1  u8   node (of kFarewell)  4  u32  after: how many frames of the *other* lane come before this one
 //
 // The lanes race. A message that belongs behind one about the same page on the other lane says so by `after`: whoever
-// receives it waits until as many frames of the other lane have been taken. Counts are modulo 2^32, from the hello on.
+// receives it waits until as many frames of the other lane have been taken. Counts are modulo 2^32, from the greeting
+// on.
 #pragma once
 
 #include <array>
@@ -31,6 +40,7 @@ namespace hecaton::wire {
 
 inline constexpr uint16_t kNodeLinkVersion = 2;
 inline constexpr size_t kNodeHelloBytes = 56;
+inline constexpr size_t kNodeProofBytes = 32;
 inline constexpr size_t kLaneFrameBytes = 8;
 inline constexpr size_t kMostFrameBytes = kLaneFrameBytes + kCoherenceHeaderBytes + kPageBytes;
 
@@ -45,7 +55,7 @@ struct NodeHello {
   NodeId node;
   uint64_t vm = 0;
   uint64_t shape = 0;
-  std::array<std::byte, 32> secret{};
+  std::array<std::byte, 32> nonce{};
 
   bool operator==(const NodeHello&) const = default;
 };

@@ -7,7 +7,7 @@ namespace {
 
 TEST(NodeHello, ComesBackAsItWas) {
   NodeHello hello{Lane::kPages, NodeId(63), 7, 9, {}};
-  hello.secret.fill(std::byte{0xa5});
+  hello.nonce.fill(std::byte{0xa5});
   std::array<std::byte, kNodeHelloBytes> bytes{};
   encode(hello, bytes);
   EXPECT_EQ(decode_node_hello(bytes).value(), hello);

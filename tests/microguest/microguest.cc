@@ -1,6 +1,6 @@
 // Small programs on one memory over several nodes, each a process, and a check of what they saw.
 //
-//   microguest PROGRAM [--nodes N] [--count N] [--runs N] [--threads] [--copy] [--hold-us N]
+//   microguest PROGRAM [--nodes N] [--count N] [--runs N] [--threads] [--copy] [--hold-us N] [--silence-ms N]
 //   microguest kill [--nodes N] [--threads] [--copy]
 //   microguest list
 //
@@ -32,13 +32,14 @@ using node::Shared;
 
 struct Options {
   std::string program;
-  uint64_t nodes = 0, count = 0, runs = 1, hold_us = 100;
+  uint64_t nodes = 0, count = 0, runs = 1, hold_us = 100, silence_ms = 800;
   bool threads = false, copy = false;
 };
 
 int usage() {
   std::fprintf(stderr,
-               "microguest PROGRAM|kill|list [--nodes N] [--count N] [--runs N] [--threads] [--copy] [--hold-us N]\n");
+               "microguest PROGRAM|kill|list [--nodes N] [--count N] [--runs N] [--threads] [--copy] [--hold-us N] "
+               "[--silence-ms N]\n");
   return 2;
 }
 
@@ -47,11 +48,12 @@ bool parse(int argc, char** argv, Options& options) {
   options.program = argv[1];
   for (int i = 2; i < argc; ++i) {
     const std::string name = argv[i];
-    uint64_t* number = name == "--nodes"     ? &options.nodes
-                       : name == "--count"   ? &options.count
-                       : name == "--runs"    ? &options.runs
-                       : name == "--hold-us" ? &options.hold_us
-                                             : nullptr;
+    uint64_t* number = name == "--nodes"        ? &options.nodes
+                       : name == "--count"      ? &options.count
+                       : name == "--runs"       ? &options.runs
+                       : name == "--hold-us"    ? &options.hold_us
+                       : name == "--silence-ms" ? &options.silence_ms
+                                                : nullptr;
     if (number != nullptr) {
       if (++i == argc) return false;
       *number = std::strtoull(argv[i], nullptr, 10);
@@ -71,6 +73,7 @@ node::NodeConfig config_of(const Options& options, uint64_t nodes) {
   node::NodeConfig config;
   for (uint64_t i = 0; i < nodes; ++i) config.pages.push_back(kGuestPages / nodes + (i < kGuestPages % nodes ? 1 : 0));
   config.hold_ns = static_cast<int64_t>(options.hold_us) * 1000;
+  config.silence_ms = static_cast<int64_t>(options.silence_ms);
   if (options.copy) config.protected_map = false;
   return config;
 }
