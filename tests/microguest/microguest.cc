@@ -110,23 +110,21 @@ Result<uint64_t> run_program(const Options& options, const Program& program, nod
   return machine.run(program.code, number, nodes, count);
 }
 
-std::string fault_in(const Program& program, Outcome& outcome, Shared& shared, Seen& seen) {
+Verdict verdict_on(const Program& program, Outcome& outcome, Shared& shared, Seen& seen) {
   for (uint64_t node = 0; node < outcome.nodes; ++node) {
-    outcome.violations.push_back(shared.nodes[node].result.load());
-    outcome.seen.push_back(seen.of(node));
-    if (outcome.violations.back() != 0) {
-      return "node " + std::to_string(node) +
-             " saw what cannot be, times: " + std::to_string(outcome.violations.back());
+    if (const uint64_t times = shared.nodes[node].result.load(); times != 0) {
+      return {"a node saw what cannot be", std::to_string(times) + " times"};
     }
+    outcome.seen.push_back(seen.of(node));
   }
   outcome.memory = shared.memory;
-  const char* fault = program.check(outcome);
-  return fault ? fault : "";
+  return program.check(outcome);
 }
 
 int run_once(const Options& options, const Program& program, uint64_t run) {
   const uint64_t nodes = program.nodes != 0 ? program.nodes : options.nodes != 0 ? options.nodes : 2;
-  const uint64_t count = options.count != 0 ? options.count : program.ci_count;
+  const uint64_t asked = options.count != 0 ? options.count : program.ci_count;
+  const uint64_t count = (asked + program.round - 1) / program.round * program.round;
   Seen seen(nodes, program.words_seen * count);
   if (!seen.ok()) return std::fprintf(stderr, "no memory for what the nodes see\n"), 1;
   auto processes =
@@ -146,18 +144,19 @@ int run_once(const Options& options, const Program& program, uint64_t run) {
     return 1;
   }
   const double seconds = static_cast<double>(monotonic_ns() - start_ns) / 1e9;
-  Outcome outcome{nodes, count, {}, {}, {}};
-  const std::string fault = fault_in(program, outcome, all.shared(), seen);
+  Outcome outcome{nodes, count, {}, {}};
+  const Verdict verdict = verdict_on(program, outcome, all.shared(), seen);
+  std::printf("%s: run %lu, %lu nodes, %lu each, %s: %s", program.name.data(), run, nodes, count,
+              options.threads ? "threads" : "guests", verdict.fault != nullptr ? verdict.fault : "as it must be");
+  if (!verdict.outcomes.empty()) std::printf(" (%s)", verdict.outcomes.c_str());
   uint64_t pages = 0, messages = 0;
   for (uint64_t i = 0; i < nodes; ++i) {
     pages += all.shared().nodes[i].stats.pages_sent;
     messages += all.shared().nodes[i].stats.messages_sent;
   }
-  std::printf("%s: run %lu, %lu nodes, %lu each, %s: %s; %.2f s, %lu pages moved, %lu messages\n", program.name.data(),
-              run, nodes, count, options.threads ? "threads" : "guests",
-              fault.empty() ? "as it must be" : fault.c_str(), seconds, pages, messages);
+  std::printf("; %.2f s, %lu pages moved, %lu messages\n", seconds, pages, messages);
   std::fflush(stdout);
-  return fault.empty() ? 0 : 1;
+  return verdict.fault == nullptr ? 0 : 1;
 }
 
 // All nodes add to one word, without end as far as this test goes; the last is killed.

@@ -1,5 +1,5 @@
 # Small programs that test whether memory is coherent. Each runs at every node, as a guest's processor in ring 3 or as a
-# plain thread: position-independent, no stack but the return address, no register that a function must keep.
+# plain thread: position-independent, with little stack; registers that a function must keep are kept.
 #
 #   rdi  guest memory                 rcx  how many runs, at least 1
 #   rsi  this node's number           r8   words of this node's own, for what it saw
@@ -12,6 +12,8 @@
 .global micro_increments, micro_false_sharing, micro_message_passing, micro_store_buffering, micro_iriw
 .global micro_ticket_lock, micro_producer_consumer
 .set PAGE, 4096
+.set PLACE, 8
+.set TIME, 15
 
 micro_begin:
 
@@ -39,120 +41,150 @@ micro_false_sharing:
   jnz 1b
   ret
 
-# Node 0 writes data (page 0), then a flag (page 1). Who sees the flag sees the data. Page 2: node 1 has seen it.
-micro_message_passing:
-  xor eax, eax
-  mov r9d, 1
-  cmp rsi, 1
-  je 4f
-  ja 7f
+# The litmus tests. A round has 512 runs, each with words of its own: word i of page 0 and of page 1. All nodes begin a round
+# together, which they arrange on page 2, and write the round's number: a run sees that, which is new, or the one before.
+#
+# In each run a node does two things, one after the other. It does the first for a group of runs and then the second, in
+# groups of 1 to 128 runs, another size each round. Between groups it loses a little time, as chance will have it, or
+# between the two things: so nodes overtake each other, and pages move, in the middle of runs.
+#
+#   rsi, rdx  the page of the first thing, of the second     r9, r10  the group's runs, from and to
+#   rbx  rounds left     r12  round     rbp  runs in a group     r8  what this round saw: 512 words for each that is read
+#   r13  arrivals on page 2 that begin this round               r14  nodes     r15  chance     rax, r11  anything
+
+.macro litmus_begin
+  push rbx
+  push rbp
+  push r12
+  push r13
+  push r14
+  push r15
+  mov rbx, rcx
+  shr rbx, 9
+  xor r12d, r12d
+  xor r13d, r13d
+  mov r14, rdx
+  lea r15, [rsi + 1]
+.endm
+
+.macro store page
+  mov r11, r9
 1:
-  lea r10, [r9 - 1]
+  mov [\page + r11 * 8], r12
+  inc r11
+  cmp r11, r10
+  jb 1b
+.endm
+
+.macro load page, into
+  mov r11, r9
+1:
+  mov rax, [\page + r11 * 8]
+  mov [r8 + r11 * 8 + \into], rax
+  inc r11
+  cmp r11, r10
+  jb 1b
+.endm
+
+# In rounds whose number has the bit PLACE (with `jz`) or has it not (`jnz`): lose up to 2^TIME cycles or so for each run.
+.macro lose_time unless
+  test r12d, PLACE
+  \unless 2f
+  imul r15, r15, 0x5851f42d
+  add r15, 0x14057b7f
+  mov r11, r15
+  shr r11, 64 - TIME
+  imul r11, rbp
+1:
+  sub r11, 1
+  jnc 1b
 2:
-  cmp [rdi + 2 * PAGE], r10
-  jae 3f
+.endm
+
+# All rounds of a node, and back to the caller. `words`: how many it puts down for each run.
+.macro litmus first, second, words
+10:
+  inc r12
+  add r13, r14
+  lock inc qword ptr [rdi + 2 * PAGE]
+11:
+  cmp [rdi + 2 * PAGE], r13
+  jae 12f
   pause
-  jmp 2b
-3:
-  mov [rdi], r9
-  mov [rdi + PAGE], r9
-  inc r9
-  dec rcx
-  jnz 1b
-  ret
-4:
-  mov r10, [rdi + PAGE]
-  cmp r10, r9
-  jae 5f
-  pause
-  jmp 4b
-5:
-  cmp [rdi], r10
-  jae 6f
-  inc rax
-6:
-  mov [rdi + 2 * PAGE], r9
-  inc r9
-  dec rcx
-  jnz 4b
-7:
-  ret
+  jmp 11b
+12:
+  mov ecx, r12d
+  and ecx, 7
+  mov ebp, 1
+  shl ebp, cl
+  xor r9d, r9d
+13:
+  lea r10, [r9 + rbp]
+  lose_time jnz
+  \first
+  lose_time jz
+  \second
+  mov r9, r10
+  cmp r9, 512
+  jb 13b
+  add r8, \words * PAGE
+  dec rbx
+  jnz 10b
+  jmp litmus_end
+.endm
+
+# Node 0 writes data, then a flag. Node 1 reads the flag, then the data: who sees the flag sees the data.
+micro_message_passing:
+  litmus_begin
+  lea rdx, [rdi + PAGE]
+  test rsi, rsi
+  mov rsi, rdi
+  jnz 20f
+  litmus "store rsi", "store rdx", 0
+20:
+  xchg rsi, rdx
+  litmus "load rsi, 0", "load rdx, PAGE", 2
+
+.macro fence_and_load
+  mfence
+  load rdx, 0
+.endm
 
 # Nodes 0 and 1 each write their page, and then read the other's: with a fence between, one of them sees the other.
-# What was read goes to [r8].
 micro_store_buffering:
-  xor eax, eax
-  cmp rsi, 1
-  ja 4f
-  mov r9d, 1
-  mov r10, rsi
-  shl r10, 12
-  lea r11, [rdi + PAGE]
-  sub r11, r10                  # the other's
-  add r10, rdi                  # mine
-1:
-  lea rdx, [r9 - 1]
-2:
-  cmp [r11], rdx
-  jae 3f
-  pause
-  jmp 2b
-3:
-  mov [r10], r9
-  mfence
-  mov rdx, [r11]
-  mov [r8], rdx
-  add r8, 8
-  inc r9
-  dec rcx
-  jnz 1b
-4:
-  ret
+  litmus_begin
+  mov rdx, rsi
+  xor edx, 1
+  shl rsi, 12
+  shl rdx, 12
+  add rsi, rdi
+  add rdx, rdi
+  litmus "store rsi", fence_and_load, 1
 
 # Independent reads of independent writes. Nodes 0 and 1 write page 0 and page 1; nodes 2 and 3 read both, each beginning
-# with another one, and must not see the writes in different orders. Pages 2 and 3: how far the readers are.
+# with another one, and must not see the writes in different orders.
 micro_iriw:
+  litmus_begin
+  mov rdx, rsi
+  and esi, 1
+  shl rsi, 12
+  add rsi, rdi                  # written; or read first
+  cmp rdx, 2
+  jae 20f
+  litmus "store rsi", "", 0
+20:
+  lea rdx, [rdi + rdi + PAGE]
+  sub rdx, rsi                  # read second: the other of the two
+  litmus "load rsi, 0", "load rdx, PAGE", 2
+
+litmus_end:
   xor eax, eax
-  mov r9d, 1
-  mov r10, rsi
-  shl r10, 12
-  add r10, rdi                  # a writer's page; a reader's progress
-  cmp rsi, 2
-  jae 4f
-1:
-  lea r11, [r9 - 1]
-2:
-  cmp [r10 + 2 * PAGE], r11
-  jae 3f
-  pause
-  jmp 2b
-3:
-  mov [r10], r9
-  inc r9
-  dec rcx
-  jnz 1b
-  ret
-4:
-  lea r11, [r10 - 2 * PAGE]     # read first
-  mov rdx, rdi
-  add rdx, rdi
-  add rdx, PAGE
-  sub rdx, r11                  # read second: the other of the two
-5:
-  mov rsi, [r11]
-  cmp rsi, r9
-  jae 6f
-  pause
-  jmp 5b
-6:
-  mov rdi, [rdx]
-  mov [r8], rsi
-  mov [r8 + 8], rdi
-  add r8, 16
-  mov [r10], r9
-  inc r9
-  dec rcx
-  jnz 5b
+  pop r15
+  pop r14
+  pop r13
+  pop r12
+  pop rbp
+  pop rbx
   ret
 
 # A lock that serves in the order of asking: tickets on page 0, who is served on page 1; it guards a word on page 2.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,18 +14,23 @@ using Code = uint64_t (*)(void* memory, uint64_t node, uint64_t nodes, uint64_t 
 // What a run of a program left behind.
 struct Outcome {
   uint64_t nodes, count;
-  std::vector<uint64_t> violations;             // that each node saw itself
   std::vector<std::span<const uint64_t>> seen;  // what each node put down
   std::span<const uint64_t> memory;             // guest memory, as node 0 reads it
+};
+
+struct Verdict {
+  const char* fault = nullptr;  // null: as it must be
+  std::string outcomes;         // how often each was seen, where a run has several
 };
 
 struct Program {
   std::string_view name;
   Code code;
-  uint64_t nodes;                                // that it needs; 0: any number
-  uint64_t words_seen;                           // that each node puts down for each run
-  uint64_t ci_count;                             // runs that take well under a second
-  const char* (*check)(const Outcome& outcome);  // null: as it must be
+  uint64_t nodes;       // that it needs; 0: any number
+  uint64_t round;       // runs in a round: it does whole rounds only
+  uint64_t words_seen;  // that each node puts down for each run
+  uint64_t ci_count;    // runs that take well under a second
+  Verdict (*check)(const Outcome& outcome);
 };
 std::span<const Program> programs();
 
