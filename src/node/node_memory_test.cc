@@ -1,4 +1,5 @@
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -97,6 +98,18 @@ TEST_P(NodeOnBothKernels, PagesThatAVmmUnmapsComeBackAsTheyWere) {
       for (uint64_t page = 0; page < 4; ++page) EXPECT_EQ(nodes.word(node, page).load(), 10 * round + page);
     }
   }
+}
+
+// As for devices: the kernel reads and writes guest memory for a VMM, and faults there like any thread.
+TEST_P(NodeOnBothKernels, TheKernelReadsAndWritesWhatIsAtAnotherNode) {
+  Cluster nodes({2, 2}, way());
+  nodes.word(0, 1, 7).store(77);
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const OwnedFd from(ends[0]), to(ends[1]);
+  ASSERT_EQ(write(to.get(), nodes[1].memory() + kPageBytes, kPageBytes), ssize_t{kPageBytes});
+  ASSERT_EQ(read(from.get(), nodes[1].memory() + 2 * kPageBytes, kPageBytes), ssize_t{kPageBytes});
+  EXPECT_EQ(nodes.word(0, 2, 7).load(), 77u);
 }
 
 TEST_P(NodeOnBothKernels, WhatIsZeroedAtOneNodeIsZeroAtAll) {

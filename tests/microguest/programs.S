@@ -10,7 +10,7 @@
 .section .text
 .global micro_begin, micro_end
 .global micro_increments, micro_false_sharing, micro_message_passing, micro_store_buffering, micro_iriw
-.global micro_ticket_lock, micro_producer_consumer
+.global micro_ticket_lock, micro_mcs_lock, micro_producer_consumer, micro_random
 .set PAGE, 4096
 .set PLACE, 8
 .set TIME, 15
@@ -206,6 +206,99 @@ micro_ticket_lock:
   dec rcx
   jnz 1b
   xor eax, eax
+  ret
+
+# The lock of Mellor-Crummey and Scott: each waits at a word of its own. Page 0: who came last, its number and 1; 0: nobody.
+# Page 4 + k: of node k, who comes after it, and whether it waits. It guards a word on page 1.
+micro_mcs_lock:
+  lea r10, [rsi + 1]
+  lea r9, [rsi + 4]
+  shl r9, 12
+  add r9, rdi                   # mine
+1:
+  mov qword ptr [r9], 0
+  mov qword ptr [r9 + 8], 1
+  mov r11, r10
+  xchg r11, [rdi]
+  test r11, r11
+  jz 3f
+  add r11, 3
+  shl r11, 12
+  mov [rdi + r11], r10          # who was last learns who comes after it
+2:
+  cmp qword ptr [r9 + 8], 0
+  je 3f
+  pause
+  jmp 2b
+3:
+  mov rdx, [rdi + PAGE]
+  inc rdx
+  mov [rdi + PAGE], rdx
+  mov rdx, [r9]
+  test rdx, rdx
+  jnz 5f
+  mov rax, r10
+  lock cmpxchg [rdi], rdx       # rdx is 0: nobody, if I am still the last
+  jz 6f
+4:
+  mov rdx, [r9]
+  test rdx, rdx
+  jnz 5f
+  pause
+  jmp 4b
+5:
+  add rdx, 3
+  shl rdx, 12
+  mov qword ptr [rdi + rdx + 8], 0
+6:
+  dec rcx
+  jnz 1b
+  xor eax, eax
+  ret
+
+# Reads and writes words at random, all over guest memory. Every fourth word is this node's to write: it finds there what it
+# wrote last. Words of others only grow. [r8]: what each word was when this node saw it last.
+micro_random:
+  xor eax, eax
+  mov r9d, 1
+  lea r10, [rsi + 1]
+  imul r10, r10, 0x61c88647
+1:
+  mov r11, r10
+  shl r11, 13
+  xor r10, r11
+  mov r11, r10
+  shr r11, 7
+  xor r10, r11
+  mov r11, r10
+  shl r11, 17
+  xor r10, r11
+  mov r11d, r10d
+  and r11d, 8191                # the word
+  mov edx, r11d
+  and edx, 3                    # whose it is
+  cmp rdx, rsi
+  mov rdx, [rdi + r11 * 8]
+  je 3f
+  cmp rdx, [r8 + r11 * 8]
+  jae 2f
+  inc rax
+2:
+  mov [r8 + r11 * 8], rdx
+  jmp 5f
+3:
+  cmp rdx, [r8 + r11 * 8]
+  je 4f
+  inc rax
+4:
+  bt r10, 20
+  jnc 5f
+  mov [rdi + r11 * 8], r9
+  mov [r8 + r11 * 8], r9
+5:
+  inc r9
+  dec rcx
+  jnz 1b
   ret
 
 # Node 0 puts items into a ring (pages 2 and 3, each item with its complement), node 1 takes them out in order.

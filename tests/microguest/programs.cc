@@ -12,6 +12,8 @@ uint64_t micro_message_passing(void*, uint64_t, uint64_t, uint64_t, uint64_t*);
 uint64_t micro_store_buffering(void*, uint64_t, uint64_t, uint64_t, uint64_t*);
 uint64_t micro_iriw(void*, uint64_t, uint64_t, uint64_t, uint64_t*);
 uint64_t micro_ticket_lock(void*, uint64_t, uint64_t, uint64_t, uint64_t*);
+uint64_t micro_mcs_lock(void*, uint64_t, uint64_t, uint64_t, uint64_t*);
+uint64_t micro_random(void*, uint64_t, uint64_t, uint64_t, uint64_t*);
 uint64_t micro_producer_consumer(void*, uint64_t, uint64_t, uint64_t, uint64_t*);
 }
 
@@ -45,6 +47,22 @@ Verdict check_producer_consumer(const Outcome& outcome) {
   return fault_unless(outcome.memory[kWordsPerPage] == outcome.count, "not all items were taken");
 }
 
+Verdict check_mcs_lock(const Outcome& outcome) {
+  if (outcome.memory[0] != 0) return {"somebody is still in the lock", {}};
+  return fault_unless(outcome.memory[kWordsPerPage] == outcome.nodes * outcome.count, "two were in the lock at once");
+}
+
+constexpr uint64_t kWordsOfAll = kGuestPages * kWordsPerPage;
+
+Verdict check_random(const Outcome& outcome) {
+  for (uint64_t word = 0; word < kWordsOfAll; ++word) {
+    const uint64_t owner = word % 4;
+    const uint64_t wanted = owner < outcome.nodes ? outcome.seen[owner][word] : 0;
+    if (outcome.memory[word] != wanted) return {"a word is not what its node wrote last", {}};
+  }
+  return {};
+}
+
 constexpr Program kPrograms[] = {
     {"increments", micro_increments, 0, 1, 0, 200'000, check_increments},
     {"false-sharing", micro_false_sharing, 0, 1, 0, 200'000, check_false_sharing},
@@ -52,6 +70,8 @@ constexpr Program kPrograms[] = {
     {"store-buffering", micro_store_buffering, 2, kRunsPerRound, 1, 32 * kRunsPerRound, check_store_buffering},
     {"iriw", micro_iriw, 4, kRunsPerRound, 2, 16 * kRunsPerRound, check_iriw},
     {"ticket-lock", micro_ticket_lock, 0, 1, 0, 30, check_ticket_lock},
+    {"mcs-lock", micro_mcs_lock, 0, 1, 0, 30, check_mcs_lock},
+    {"random", micro_random, 0, kWordsOfAll, 1, kWordsOfAll, check_random},
     {"producer-consumer", micro_producer_consumer, 2, 1, 0, 20'000, check_producer_consumer},
 };
 
