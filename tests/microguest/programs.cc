@@ -66,8 +66,8 @@ Verdict check_random(const Outcome& outcome) {
 constexpr Program kPrograms[] = {
     {"increments", micro_increments, 0, 1, 0, 200'000, check_increments},
     {"false-sharing", micro_false_sharing, 0, 1, 0, 200'000, check_false_sharing},
-    {"message-passing", micro_message_passing, 2, kRunsPerRound, 2, 40 * kRunsPerRound, check_message_passing},
-    {"store-buffering", micro_store_buffering, 2, kRunsPerRound, 1, 40 * kRunsPerRound, check_store_buffering},
+    {"message-passing", micro_message_passing, 2, kRunsPerRound, 2, 32 * kRunsPerRound, check_message_passing},
+    {"store-buffering", micro_store_buffering, 2, kRunsPerRound, 1, 32 * kRunsPerRound, check_store_buffering},
     {"iriw", micro_iriw, 4, kRunsPerRound, 2, 16 * kRunsPerRound, check_iriw},
     {"ticket-lock", micro_ticket_lock, 0, 1, 0, 30, check_ticket_lock},
     {"mcs-lock", micro_mcs_lock, 0, 1, 0, 30, check_mcs_lock},
