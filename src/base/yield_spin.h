@@ -14,7 +14,7 @@ namespace hecaton {
 
 class YieldSpin {
  public:
-  // Longer than a thread of our own works at a stretch, and shorter than any scheduler's slice.
+  // Longer than another thread of ours works at a stretch, and shorter than any scheduler's slice.
   static constexpr int64_t kSlowNs = 300'000;
   static constexpr int64_t kShortestPauseNs = 20'000'000, kLongestPauseNs = 5'000'000'000;
   static constexpr uint32_t kManyQuick = 10'000;

@@ -19,7 +19,7 @@ constexpr uint64_t kWakeToken = UINT64_MAX - 1;
 // How long to look for an answer before sleeping, if they have been coming that fast.
 constexpr int64_t kWireSpinNs = 200'000;
 // How long to look for what others ask, if they have been asking that fast.
-constexpr int64_t kYieldSpinNs = 100'000;
+constexpr int64_t kWorkSpinNs = 100'000;
 constexpr uint64_t kRoundsPerLook = 256;
 // A node says that it is there so often, and looks for the silence of others.
 constexpr int64_t kLookEveryNs = 100'000'000;
@@ -56,7 +56,7 @@ Engine::Engine(EngineConfig config, CoherentMemory& memory, std::vector<PeerLink
       wake_(std::move(wake)),
       processors_(config_.core.processors),
       wire_spin_(kWireSpinNs),
-      work_spin_(kYieldSpinNs) {
+      work_spin_(kWorkSpinNs) {
   actions_.reserve(256);
 }
 
@@ -102,9 +102,10 @@ bool Engine::step_aside() {
 }
 
 void Engine::yield() {
+  const int64_t before_ns = monotonic_ns();  // what this round did took its time, too
   sched_yield();
   const int64_t after_ns = monotonic_ns();
-  yield_spin_.yielded(after_ns - now_ns_, after_ns);
+  yield_spin_.yielded(after_ns - before_ns, after_ns);
 }
 
 void Engine::sleep() {
