@@ -52,7 +52,7 @@ constexpr Benchmark kBenchmarks[] = {
      "another's. Pages leave as soon as they are asked for; in a VM they may be kept for the hold time first.\n"
      "JSON: p50_us, p90_us, p99_us of a write to a page that the other wrote, ratio of p50 to limit.sum_us; "
      "invalidate.1\n"
-     "and .3 and invalidate.ratio; upgrade with pages_sent; first_touch_us; stream_gbps.",
+     "and .3, invalidate.ratio and .limit (raw messages); upgrade with pages_sent; first_touch_us; stream_gbps.",
      measure_pingpong, true, false, false, false, false},
 };
 
