@@ -57,6 +57,7 @@ void Directory::end_busy(Entry& e) {
 
 Result<void> Directory::receive(NodeId from, const Message& message, Outbox& out) {
   HEC_CHECK(has(message.page));
+  // This node says it of itself, and of those to whom it gave the page (holder.cc, give()).
   if (message.kind == Kind::kDone) return done(from == self_ ? message.requester : from, message, out);
   return request(Request{message.page, from, message.kind == Kind::kWrite}, out);
 }

@@ -50,7 +50,7 @@ struct CoherenceMessage {
   bool to_read =
       false;  // of kFetchExclusive and kExclusive: it was asked for to be read, and is expected to be written
   bool unwritten = false;  // of kShared, kExclusive and kDone: who gave it had not written it
-  NodeId requester;        // of what the home sends, kUpgrade and kLost aside; of kDone, which a home says to itself
+  NodeId requester;        // of what the home sends, kUpgrade and kLost aside. Within a node, of kDone: who is
   uint32_t version = 0;    // of the page: how often it went to a new owner
   PageNumber page;
   NodeSet await;  // of kFetchExclusive, kExclusive and kUpgrade
