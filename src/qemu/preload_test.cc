@@ -139,10 +139,13 @@ class Preload : public testing::Test {
   std::string said() const { return contents(said_.get()); }
   std::string complaints() const { return contents(complained_.get()); }
 
-  // A file on a file system that knows O_DIRECT, or nothing.
-  std::string a_file() {
-    std::string path = HECATON_TEST_FOLDER "/preload_test_file";
-    std::ofstream(path) << std::string(kPageBytes, 'x');
+  // A file of its own for each test, as they run beside each other, in the build's folder: a /tmp in memory may not
+  // know O_DIRECT.
+  static std::string a_file() {
+    std::string path = HECATON_TEST_FOLDER "/preload_test_file_XXXXXX";
+    const OwnedFd file(mkstemp(path.data()));
+    EXPECT_EQ(static_cast<ssize_t>(kPageBytes), write(file.get(), std::string(kPageBytes, 'x').data(), kPageBytes))
+        << path;
     return path;
   }
 
