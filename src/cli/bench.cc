@@ -113,17 +113,24 @@ std::string write_page(const std::string& path, const std::vector<bench::Report>
   return fclose(file) == 0 && written ? "" : strerror(errno);
 }
 
-void print_reports(const std::vector<bench::Report>& reports, bool json, bool all) {
+struct Failure {
+  std::string name, problem;
+  int status;
+};
+
+void print_reports(const std::vector<bench::Report>& reports, const std::vector<Failure>& failures, bool json,
+                   bool all) {
   if (!json) {
     for (const bench::Report& report : reports) {
       print_output("{}{}", &report == &reports[0] ? "" : "\n", text_of(report));
     }
-  } else if (!all) {
-    print_output("{}\n", json_of(reports[0]).dump(2));
-  } else {
-    nlohmann::ordered_json whole = {{"version", kVersion}};
+  } else if (all) {
+    nlohmann::ordered_json whole = {{"version", kVersion}, {"failed", nlohmann::ordered_json::object()}};
     for (const bench::Report& report : reports) whole[report.name] = json_of(report);
+    for (const Failure& failure : failures) whole["failed"][failure.name] = failure.problem;
     print_output("{}\n", whole.dump(2));
+  } else if (!reports.empty()) {
+    print_output("{}\n", json_of(reports[0]).dump(2));
   }
 }
 
@@ -165,6 +172,7 @@ Result<bench::Report> measure(const bench::Benchmark& benchmark, bench::Options 
   return report;
 }
 
+// Of several benchmarks one may fail: the others took minutes, and are shown.
 int run(Arguments& arguments, std::span<const bench::Benchmark> wanted) {
   std::string problem = check_arguments(arguments);
   if (!problem.empty()) {
@@ -172,21 +180,25 @@ int run(Arguments& arguments, std::span<const bench::Benchmark> wanted) {
     return kExitUsage;
   }
   std::vector<bench::Report> reports;
+  std::vector<Failure> failures;
   uint64_t wrong = 0;
   for (const bench::Benchmark& benchmark : wanted) {
     Result<bench::Report> report = measure(benchmark, arguments.options, &problem);
-    if (!report.ok()) {
-      print_error("hecaton bench {}: {}\n", benchmark.name, problem);
-      return report.error().code == ErrorCode::kInvalidArgument ? kExitUsage : kExitMachine;
+    if (report.ok()) {
+      wrong += report->wrong;
+      reports.push_back(std::move(report).value());
+      continue;
     }
-    wrong += report->wrong;
-    reports.push_back(std::move(report).value());
+    print_error("hecaton bench {}: {}\n", benchmark.name, problem);
+    const bool usage = report.error().code == ErrorCode::kInvalidArgument;
+    failures.push_back({benchmark.name, problem, usage ? kExitUsage : kExitMachine});
   }
-  print_reports(reports, arguments.json, wanted.size() > 1);
-  problem = arguments.html.empty() ? "" : write_page(arguments.html, reports);
+  print_reports(reports, failures, arguments.json, wanted.size() > 1);
+  problem = arguments.html.empty() || reports.empty() ? "" : write_page(arguments.html, reports);
   if (!problem.empty()) print_error("hecaton bench: writing '{}': {}\n", arguments.html, problem);
   if (wrong > 0) print_error("hecaton bench: {} results were wrong; this is a bug, please report it\n", wrong);
-  return wrong == 0 && problem.empty() ? 0 : 1;
+  if (wrong > 0 || !problem.empty()) return 1;
+  return failures.empty() ? 0 : failures[0].status;
 }
 
 }  // namespace
@@ -226,7 +238,10 @@ int bench(const std::vector<std::string>& arguments) {
     add_options(*verb, given, benchmark);
   }
   CLI::App* all = app.add_subcommand("all", "all of them, one after the other");
-  all->footer("--html FILE writes a page with the plots that needs nothing else.");
+  all->footer(
+      "--html FILE writes a page with the plots that needs nothing else. What cannot be measured here is told (JSON: "
+      "failed),\n"
+      "and the others are shown.");
   add_common_options(*all, given, true);
   if (auto status = parse_verb(app, arguments)) return *status;
   for (const bench::Benchmark& benchmark : bench::benchmarks()) {

@@ -104,6 +104,18 @@ class BenchTest(EndToEndTest):
         self.assertEqual(2, status, said)
         self.assertIn("no-such-folder", said)
 
+    def test_what_cannot_be_measured_is_told_and_the_others_are_shown(self):
+        status, said = self.hecaton("bench", "all", "--quick", "--json", "--html", "page.html", "--node",
+                                    "hecaton://127.0.0.1:1", timeout=200)  # nobody listens there
+        self.assertEqual(3, status, said)
+        figures = json.loads(said[said.index("{\n"):])
+        self.assertEqual({"fault", "scan", "churn", "zipf", "sort", "pagerank"}, set(figures["failed"]))
+        for name, problem in figures["failed"].items():
+            self.assertIn("donor 127.0.0.1:1", problem)
+            self.assertIn(f"hecaton bench {name}: {problem}", said)
+        self.assertGreater(figures["pingpong"]["p50_us"], 0)
+        self.assertIn("pingpong", (self.directory / "page.html").read_text())
+
     def test_every_benchmark_explains_itself(self):
         for name in (*PROMISED, "all"):
             status, said = self.hecaton("bench", name, "--help")
