@@ -77,22 +77,30 @@ bool cannot_run_here(const Error& error) {
 }  // namespace
 
 Result<std::unique_ptr<Processes>> Processes::start(NodeConfig config, const Body& body, std::string* problem) {
+  std::unique_ptr<Processes> all(new Processes);
+  std::string why;
+  const Result<void> connected = all->connect(std::move(config), body, &why);
+  if (connected.ok()) return all;
+  if (problem) *problem = why.empty() ? connected.error().describe() : why;
+  return connected.error();
+}
+
+Result<void> Processes::connect(NodeConfig config, const Body& body, std::string* problem) {
   const size_t nodes = config.pages.size();
   HEC_CHECK(nodes <= kMostProcesses);
-  std::unique_ptr<Processes> all(new Processes);
   void* shared = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return system_error("memory for results");
-  all->shared_ = new (shared) Shared;
+  shared_ = new (shared) Shared;
   std::vector<TcpListener> listeners;
   for (size_t i = 0; i < nodes; ++i) {
     listeners.push_back(HEC_TRY(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0})));
     config.nodes.push_back(listeners.back().address());
   }
-  for (size_t i = 0; i < nodes; ++i) HEC_TRY(all->fork_node(config, i, listeners, body));
+  for (size_t i = 0; i < nodes; ++i) HEC_TRY(fork_node(config, i, listeners, body));
   // Each has its own. With copies here, the port of a dead node would take connections that nobody answers.
   listeners.clear();
-  if (all->hear_all('r', Deadline::after_ms(config.start_ms))) return all;
-  return all->not_connected(problem);
+  if (hear_all('r', Deadline::after_ms(config.start_ms))) return {};
+  return not_connected(problem);
 }
 
 Result<void> Processes::fork_node(NodeConfig& config, size_t number, std::vector<TcpListener>& listeners,
@@ -120,13 +128,11 @@ Error Processes::not_connected(std::string* problem) {
   for (size_t i = 0; i < children_.size(); ++i) {
     const std::string end = end_of(i);
     if (end.empty()) continue;
-    if (problem) *problem = fmt::format("node {} ended before all nodes were connected: {}", i, end);
+    *problem = fmt::format("node {} ended before all nodes were connected: {}", i, end);
     return Error{skipped(Deadline::after_ms(0)) ? ErrorCode::kUnsupported : ErrorCode::kClosed, 0,
                  "a node ended before all nodes were connected"};
   }
-  const Error error{ErrorCode::kTimeout, 0, "the nodes did not connect"};
-  if (problem) *problem = error.describe();
-  return error;
+  return Error{ErrorCode::kTimeout, 0, "the nodes did not connect"};
 }
 
 Processes::~Processes() {

@@ -41,7 +41,7 @@ class Processes {
   // Runs in each node's process: between go and done.
   using Body = std::function<Result<uint64_t>(Node& node, size_t number)>;
 
-  // `config`: but for `self` and `nodes`. Error: a node did not come, and `problem`, if given, says which and why;
+  // `config`: but for `self` and `nodes`. Error: a node did not come; `problem`, if given, says which and why;
   // kUnsupported: this machine cannot run nodes, or not for this user.
   static Result<std::unique_ptr<Processes>> start(NodeConfig config, const Body& body, std::string* problem = nullptr);
   ~Processes();  // kills what is left
@@ -68,6 +68,7 @@ class Processes {
     int status = -1;
   };
   Processes() = default;
+  Result<void> connect(NodeConfig config, const Body& body, std::string* problem);
   Result<void> fork_node(NodeConfig& config, size_t number, std::vector<TcpListener>& listeners, const Body& body);
   Error not_connected(std::string* problem);
   std::string end_of(size_t node);  // empty: it has not ended
