@@ -194,6 +194,10 @@ def seeds():
     yield from (("node_link", name, data) for name, data in {
         "hello": node_hello(), "pages": node_hello(lane=1, node=63), "message": lane_frame(MESSAGE, after=1 << 31),
         "alive": lane_frame(ALIVE), "farewell": lane_frame(FAREWELL, node=63)}.items())
+    whole, wrong_proof = bytes([56]) + node_hello(), bytes([32]) + bytes(range(32))
+    yield from (("greeting", name, data) for name, data in {
+        "wrong_proof": whole + wrong_proof, "another_number": bytes([56]) + node_hello(node=0), "at_once": bytes([88]) +
+        node_hello() + bytes(32), "in_pieces": bytes([20]) + node_hello()[:20] + bytes([36]) + node_hello()[20:]}.items())
     yield from (("peer_link", name, data) for name, data in link_seeds())
     yield from (("frame_header", name, data) for name, data in {
         "request": header(), "reply": header(READ, 2, 40, 1)}.items())

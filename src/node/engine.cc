@@ -23,7 +23,7 @@ constexpr int64_t kWorkSpinNs = 100'000;
 constexpr uint64_t kRoundsPerLook = 256;
 // A node says that it is there so often, and looks for the silence of others.
 constexpr int64_t kLookEveryNs = 100'000'000;
-// After such a pause of our own, the others get a new chance to be heard.
+// Such a pause of our own is not the others' silence.
 constexpr int64_t kOwnPauseNs = 3 * kLookEveryNs;
 
 }  // namespace
@@ -50,7 +50,7 @@ Engine::Engine(EngineConfig config, CoherentMemory& memory, std::vector<PeerLink
       memory_(memory),
       core_(config_.core),
       links_(std::move(links)),
-      heard_ns_(links_.size(), monotonic_ns()),
+      heard_ns_(links_.size(), monotonic_ns() + config_.first_word_ms * 1'000'000),
       wants_room_(links_.size()),
       poller_(std::move(poller)),
       wake_(std::move(wake)),
@@ -207,8 +207,9 @@ bool Engine::take(PeerLink& link, const PeerLink::Arrival& arrival) {
     const bool orderly = arrival.frame.node == link.peer();
     finish({orderly ? StopReason::Kind::kEnded : StopReason::Kind::kReported,
             arrival.frame.node,
-            {ErrorCode::kClosed, 0, "another node says so"},
-            0});
+            {ErrorCode::kClosed, 0, ""},
+            0,
+            link.peer()});
     return true;
   }
   if (arrival.message.kind == coherence::Kind::kUpgrade) {
@@ -304,10 +305,11 @@ void Engine::watch_for_room(PeerLink& link) {
 void Engine::look_after_peers() {
   now_ns_ = monotonic_ns();
   if (now_ns_ - looked_ns_ < kLookEveryNs) return;
-  const bool paused = now_ns_ - looked_ns_ > kOwnPauseNs;
+  const int64_t since_ns = now_ns_ - looked_ns_;
+  const int64_t paused_ns = since_ns > kOwnPauseNs ? since_ns - kLookEveryNs : 0;
   looked_ns_ = now_ns_;
   for (size_t i = 0; i < links_.size() && !ended_; ++i) {
-    if (paused) heard_ns_[i] = now_ns_;
+    heard_ns_[i] += paused_ns;
     if (now_ns_ - heard_ns_[i] > config_.silence_ms * 1'000'000) {
       lose(links_[i].peer(), {ErrorCode::kTimeout, 0, "it has been silent for too long"});
       return;

@@ -9,6 +9,7 @@
 // If a node is lost, everything stops: the guest's mapping is closed, so that whoever touches it sleeps for ever, and
 // the other nodes are told. Nothing runs on what may be stale. Whoever owns the vCPUs learns why, and ends the process.
 // A node is lost when a connection to it ends, when it is silent for `silence_ms`, or when it breaks the protocol.
+// Nodes connect one after the other: from some the first word may come late.
 //
 // Threads: run() is one thread; stop(), reason() and stats() are for any. Threads that touch guest memory must have
 // ended before the CoherentMemory is destroyed, or the process ends with them: one that sleeps in a fault then would go
@@ -40,13 +41,14 @@ struct StopReason {
     kAsked,     // stop() was called
     kEnded,     // `node` ended as it should
     kLost,      // `node` is lost: `error` says how it showed
-    kReported,  // `node` is lost, as another node says
+    kReported,  // `node` is lost, as node `teller` says
     kBroken,    // this node's own kernel, or core, failed: `error`
   };
   Kind kind = Kind::kAsked;
   NodeId node;
   Error error{ErrorCode::kClosed, 0, ""};
   uint64_t lost_pages = 0;  // of kLost and kReported: pages of this node's range whose newest bytes went with it
+  NodeId teller = {};
 
   std::string describe() const;
 };
@@ -54,6 +56,7 @@ struct StopReason {
 struct EngineConfig {
   coherence::Config core;
   int64_t silence_ms = 800;
+  int64_t first_word_ms = 0;                            // so much longer for who may still connect to others
   bool seek_neighbour = true;                           // sit on the processor of the thread that faults most
   std::function<void(const StopReason&)> on_stop = {};  // from the engine's thread, once
 };

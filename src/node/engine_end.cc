@@ -16,7 +16,7 @@ std::string StopReason::describe() const {
       text = fmt::format("node {} is lost: {}", node.value, error.context);
       break;
     case Kind::kReported:
-      text = fmt::format("node {} is lost: {}", node.value, error.context);
+      text = fmt::format("node {} is lost: node {} says so", node.value, teller.value);
       break;
     case Kind::kBroken:
       text = error.describe();

@@ -20,6 +20,8 @@ constexpr Error kOtherSecret{ErrorCode::kUntrusted, 0,
 constexpr Error kTurnedAway{ErrorCode::kUntrusted, 0,
                             "it turned this node away, as one that does not know the secret of its VM: give all nodes "
                             "of the VM the same one"};
+constexpr Error kWantsTls{ErrorCode::kUntrusted, 0,
+                          "it wants TLS: give this node the same token or certificates as the others"};
 constexpr Error kOtherVm{ErrorCode::kUntrusted, 0,
                          "it is of another VM, or of another start of this one: end it, and start all nodes together"};
 constexpr Error kOtherShape{ErrorCode::kProtocol, 0,
@@ -53,18 +55,17 @@ Result<Proof> prove(const Greeting& mine, Maker maker, const Hellos& hellos, con
   return proof;
 }
 
-Result<void> send_proof(const Greeting& mine, Maker maker, const Hellos& hellos, Stream& stream, Deadline by) {
-  const Proof proof = HEC_TRY(prove(mine, maker, hellos, stream));
-  return send_all(stream, proof, by);
-}
-
-Result<void> check_proof(const Greeting& mine, Maker maker, const Hellos& hellos, Stream& stream, Deadline by) {
-  Proof theirs{};
-  HEC_TRY(receive_all(stream, theirs, by));
+Result<void> check_proof(const Greeting& mine, Maker maker, const Hellos& hellos, const Stream& stream,
+                         const Proof& theirs) {
   const Proof right = HEC_TRY(prove(mine, maker, hellos, stream));
   // In constant time: how far a guess is right is nobody's business.
   if (CRYPTO_memcmp(theirs.data(), right.data(), right.size()) != 0) return kOtherSecret;
   return {};
+}
+
+// On a fresh connection, that little always has room.
+Result<void> send_now(Stream& stream, std::span<const std::byte> bytes) {
+  return send_all(stream, bytes, Deadline::after_ms(0));
 }
 
 HelloBytes hello_of(const Greeting& mine, Lane lane) {
@@ -86,31 +87,61 @@ Result<void> check_same_vm(const Greeting& mine, const wire::NodeHello& theirs) 
 Result<void> greet_callee(const Greeting& mine, Stream& stream, NodeId to, Lane lane, Deadline by) {
   Hellos hellos{hello_of(mine, lane), {}};
   HEC_TRY(send_all(stream, hellos.caller, by));
-  HEC_TRY(receive_all(stream, hellos.callee, by));
+  const auto [word, rest] = std::pair(std::span(hellos.callee).first<wire::kWantsTls.size()>(),
+                                      std::span(hellos.callee).subspan<wire::kWantsTls.size()>());
+  HEC_TRY(receive_all(stream, word, by));
+  if (std::ranges::equal(word, wire::kWantsTls)) return kWantsTls;
+  HEC_TRY(receive_all(stream, rest, by));
   const wire::NodeHello theirs = HEC_TRY(wire::decode_node_hello(hellos.callee));
   HEC_TRY(check_same_vm(mine, theirs));
   if (theirs.node != to || theirs.lane != lane) return kOtherNumber;
-  HEC_TRY(send_proof(mine, Maker::kCaller, hellos, stream, by));
-  Result<void> proven = check_proof(mine, Maker::kCallee, hellos, stream, by);
-  // It heard our hello, and found nothing wrong with it: only the proof is left.
-  if (!proven.ok() && proven.error().code == ErrorCode::kClosed) return kTurnedAway;
-  return proven;
+  const Proof proof = HEC_TRY(prove(mine, Maker::kCaller, hellos, stream));
+  HEC_TRY(send_all(stream, proof, by));
+  Proof answer{};
+  HEC_TRY(receive_all(stream, answer, by));
+  if (answer == wire::kTurnedAway) return kTurnedAway;
+  return check_proof(mine, Maker::kCallee, hellos, stream, answer);
 }
 
-Result<Caller> greet_caller(const Greeting& mine, Stream& stream, size_t nodes, Deadline by,
-                            std::optional<NodeId>* claimed) {
-  Hellos hellos;
-  HEC_TRY(receive_all(stream, hellos.caller, by));
-  const wire::NodeHello theirs = HEC_TRY(wire::decode_node_hello(hellos.caller));
-  *claimed = theirs.node;
+std::optional<NodeId> Answer::claimed() const {
+  return theirs_ ? std::optional(theirs_->node) : std::nullopt;
+}
+
+// Whether it is whole.
+Result<bool> Answer::fill(Stream& stream, std::span<std::byte> whole) {
+  while (filled_ < whole.size()) {
+    const size_t bytes = HEC_TRY(receive_now(stream, whole.subspan(filled_)));
+    if (bytes == 0) return false;
+    filled_ += bytes;
+  }
+  filled_ = 0;
+  return true;
+}
+
+Result<void> Answer::answer_hello(Stream& stream) {
+  theirs_ = HEC_TRY(wire::decode_node_hello(caller_));
   // Before any refusal: the caller can tell its user what differs, too.
-  hellos.callee = hello_of(mine, theirs.lane);
-  HEC_TRY(send_all(stream, hellos.callee, by));
-  HEC_TRY(check_same_vm(mine, theirs));
-  if (theirs.node <= mine.self || theirs.node.value >= nodes) return kOtherNumber;
-  HEC_TRY(check_proof(mine, Maker::kCaller, hellos, stream, by));
-  HEC_TRY(send_proof(mine, Maker::kCallee, hellos, stream, by));
-  return Caller{theirs.node, theirs.lane};
+  callee_ = hello_of(mine_, theirs_->lane);
+  HEC_TRY(send_now(stream, callee_));
+  HEC_TRY(check_same_vm(mine_, *theirs_));
+  if (theirs_->node <= mine_.self || theirs_->node.value >= nodes_) return kOtherNumber;
+  return {};
+}
+
+Result<std::optional<Caller>> Answer::advance(Stream& stream) {
+  if (!theirs_) {
+    if (!HEC_TRY(fill(stream, caller_))) return std::optional<Caller>();
+    HEC_TRY(answer_hello(stream));
+  }
+  if (!HEC_TRY(fill(stream, proof_))) return std::optional<Caller>();
+  const Hellos hellos{caller_, callee_};
+  if (Result<void> proven = check_proof(mine_, Maker::kCaller, hellos, stream, proof_); !proven.ok()) {
+    (void)send_now(stream, wire::kTurnedAway);
+    return proven.error();
+  }
+  const Proof proof = HEC_TRY(prove(mine_, Maker::kCallee, hellos, stream));
+  HEC_TRY(send_now(stream, proof));
+  return std::optional(Caller{theirs_->node, theirs_->lane});
 }
 
 }  // namespace hecaton::node

@@ -1,6 +1,7 @@
 #include "node/greeting.h"
 
 #include <gmock/gmock.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <future>
@@ -43,9 +44,16 @@ class Greet : public testing::Test {
   }
   // As the mesh does: who is refused is hung up on.
   Result<Caller> answered(Stream& stream) {
-    Result<Caller> who = greet_caller(zero_, stream, 4, soon(), &claimed_);
-    if (!who.ok()) callee_.reset();
-    return who;
+    Answer answer(zero_, 4);
+    for (;;) {
+      Result<std::optional<Caller>> who = answer.advance(stream);
+      claimed_ = answer.claimed();
+      if (!who.ok()) callee_.reset();
+      if (!who.ok()) return who.error();
+      if (who->has_value()) return **who;
+      pollfd waiting{stream.fd(), stream.receive_events(), 0};
+      if (poll(&waiting, 1, soon().remaining_ms()) <= 0) return Error{ErrorCode::kTimeout, 0, "nothing came"};
+    }
   }
 
   std::unique_ptr<Stream> caller_, callee_;
@@ -70,6 +78,48 @@ TEST_F(Greet, WithAnotherSecretBothSidesRefuseAndSayWhatToDo) {
     EXPECT_THAT(error.context, HasSubstr("give all nodes of the VM the same one"));
   }
   EXPECT_EQ(claimed_, NodeId(1));
+}
+
+TEST_F(Greet, ToBeHungUpOnIsNoRefusal) {
+  auto calling = std::async(std::launch::async,
+                            [this] { return greet_callee(one_, *caller_, NodeId(size_t{0}), Lane::kPages, soon()); });
+  std::array<std::byte, wire::kNodeHelloBytes> hello{};
+  ASSERT_TRUE(receive_all(*callee_, hello, soon()).ok());
+  hello[7] = std::byte{0};
+  ASSERT_TRUE(send_all(*callee_, hello, soon()).ok());
+  std::array<std::byte, wire::kNodeProofBytes> proof{};
+  ASSERT_TRUE(receive_all(*callee_, proof, soon()).ok());
+  callee_.reset();
+  EXPECT_EQ(calling.get().error().code, ErrorCode::kClosed);
+}
+
+TEST_F(Greet, ACallThatComesInPiecesIsAnsweredLikeAnyOther) {
+  auto [pieces, caller] = in_process_pair().value();
+  auto calling = std::async(std::launch::async, [this, stream = caller.get()] {
+    return greet_callee(one_, *stream, NodeId(size_t{0}), Lane::kPages, soon());
+  });
+  Answer answer(zero_, 4);
+  std::optional<Caller> who;
+  auto pass_on = [&](size_t bytes) {
+    for (size_t i = 0; i < bytes; ++i) {
+      EXPECT_FALSE(who) << "before its last byte";
+      std::array<std::byte, 1> byte{};
+      ASSERT_TRUE(receive_all(*pieces, byte, soon()).ok());
+      ASSERT_TRUE(send_all(*caller_, byte, soon()).ok());
+      who = answer.advance(*callee_).value();
+    }
+  };
+  pass_on(wire::kNodeHelloBytes);
+  std::array<std::byte, wire::kNodeHelloBytes> hello{};
+  ASSERT_TRUE(receive_all(*caller_, hello, soon()).ok());
+  ASSERT_TRUE(send_all(*pieces, hello, soon()).ok());
+  pass_on(wire::kNodeProofBytes);
+  ASSERT_TRUE(who);
+  EXPECT_EQ(who->node, NodeId(1));
+  std::array<std::byte, wire::kNodeProofBytes> proof{};
+  ASSERT_TRUE(receive_all(*caller_, proof, soon()).ok());
+  ASSERT_TRUE(send_all(*pieces, proof, soon()).ok());
+  EXPECT_TRUE(calling.get().ok());
 }
 
 TEST_F(Greet, OfAnotherStartOfTheVmIsRefusedByBoth) {

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <poll.h>
 
-#include <algorithm>
 #include <array>
+#include <deque>
 
 #include "node/greeting.h"
 #include "transport/tls_stream.h"
@@ -12,98 +12,182 @@
 namespace hecaton::node {
 namespace {
 
-// A stranger that connects and says nothing must not keep the others waiting for long.
-constexpr int64_t kGreetingMs = 2000;
+// As many callers may be in the middle of their greeting; one more, and the one that is so longest is dropped.
+// Strangers that connect and say nothing keep nobody waiting so; one of this VM that is dropped calls again.
+constexpr size_t kMostCallers = 64;
 constexpr int64_t kRetryMs = 20;
 
 using Streams = std::array<std::unique_ptr<Stream>, wire::kLanes>;
 
-Greeting greeting_of(const MeshConfig& config) {
-  return Greeting{config.self, config.vm, config.shape, config.secret};
-}
+// One that connected here, in the middle of its greeting.
+struct Waiting {
+  std::unique_ptr<Stream> stream;
+  Answer answer;
+};
 
-Result<std::unique_ptr<Stream>> call(const MeshConfig& config, NodeId to, Lane lane, Deadline by) {
-  const NodeUrl& url = config.nodes[to.value];
-  if (!url.is_loopback() && !config.credentials.cover(url) && !config.insecure) {
+class Mesh {
+ public:
+  Mesh(const MeshConfig& config, const TcpListener& listener, Deadline by, std::string& problem)
+      : config_(config),
+        listener_(listener),
+        by_(by),
+        problem_(problem),
+        mine_{config.self, config.vm, config.shape, config.secret},
+        streams_(config.nodes.size()),
+        missing_((config.nodes.size() - config.self.value - 1) * wire::kLanes) {}
+
+  Result<void> call_lower();
+  Result<void> accept_higher();
+  std::vector<PeerLink> links();
+
+ private:
+  Result<std::unique_ptr<Stream>> call(NodeId to, Lane lane);
+  Result<void> accept_all();
+  void advance(Waiting& caller);
+  void refuse(const Waiting& caller, const char* why);
+  Result<void> look_for_ends();
+  std::string whom_it_waits_for() const;
+
+  const MeshConfig& config_;
+  const TcpListener& listener_;
+  const Deadline by_;
+  std::string& problem_;
+  const Greeting mine_;
+  std::vector<Streams> streams_;  // greeted
+  size_t missing_;                // of those from higher nodes
+  std::deque<Waiting> callers_;   // the first came first; without a stream: done with
+  std::string last_refusal_;
+};
+
+Result<std::unique_ptr<Stream>> Mesh::call(NodeId to, Lane lane) {
+  const NodeUrl& url = config_.nodes[to.value];
+  if (!url.is_loopback() && !config_.credentials.cover(url) && !config_.insecure) {
     return Error{ErrorCode::kUntrusted, 0,
                  "a node on another machine, without TLS: guest memory would travel in the open"};
   }
   for (;;) {
-    Result<std::unique_ptr<Stream>> stream = connect_to(url, config.credentials, by);
-    if (!stream.ok()) {
-      // It may be about to start.
-      if (stream.error().code != ErrorCode::kUnavailable || by.passed()) return stream.error();
-      poll(nullptr, 0, kRetryMs);
-      continue;
-    }
-    HEC_TRY(greet_callee(greeting_of(config), **stream, to, lane, by));
-    return stream;
+    Result<std::unique_ptr<Stream>> stream = connect_to(url, config_.credentials, by_);
+    Result<void> greeted = stream.ok() ? greet_callee(mine_, **stream, to, lane, by_) : stream.error();
+    if (greeted.ok()) return stream;
+    // It may be about to start, or have had too many callers.
+    const ErrorCode code = greeted.error().code;
+    if ((code != ErrorCode::kUnavailable && code != ErrorCode::kClosed) || by_.passed()) return greeted.error();
+    HEC_TRY(look_for_ends());
+    poll(nullptr, 0, kRetryMs);
   }
 }
 
-// One connection that waits. Error: it was none of ours, and `refusal` says who and why.
-Result<std::unique_ptr<Stream>> answer(const MeshConfig& config, std::unique_ptr<Stream> stream, Caller* who,
-                                       std::string* refusal) {
-  if (config.trust) stream = TlsStream::accept(config.trust, std::move(stream), {});
-  if (!stream) return Error{ErrorCode::kSystem, 0, "a connection between nodes"};
-  std::optional<NodeId> claimed;
-  Result<Caller> greeted =
-      greet_caller(greeting_of(config), *stream, config.nodes.size(), Deadline::after_ms(kGreetingMs), &claimed);
-  if (!greeted.ok()) {
-    *refusal = claimed
-                   ? fmt::format("a caller that says that it is node {}: {}", claimed->value, greeted.error().context)
-                   : fmt::format("a caller that says nothing of itself: {}", greeted.error().context);
-    return greeted.error();
-  }
-  *who = *greeted;
-  return stream;
-}
-
-std::string describe(const MeshConfig& config, const std::vector<Streams>& streams, const std::string& last_refusal) {
-  std::string text;
-  for (size_t i = config.self.value + 1u; i < streams.size(); ++i) {
-    if (streams[i][0] && streams[i][1]) continue;
-    text += fmt::format("{}node {} at {}", text.empty() ? "" : ", ", i, config.nodes[i].printable());
-  }
-  text += " has not connected to " + config.nodes[config.self.value].printable();
-  return last_refusal.empty() ? text + ": is it running, with the same list of nodes?"
-                              : text + "; turned away last: " + last_refusal;
-}
-
-Result<void> accept_higher(const MeshConfig& config, const TcpListener& listener, Deadline by,
-                           std::vector<Streams>& streams, std::string* problem) {
-  size_t missing = (config.nodes.size() - config.self.value - 1) * wire::kLanes;
-  std::string last_refusal;
-  while (missing > 0) {
-    pollfd waiting{listener.fd(), POLLIN, 0};
-    if (poll(&waiting, 1, by.remaining_ms()) == 0) {
-      *problem = describe(config, streams, last_refusal);
-      return Error{ErrorCode::kTimeout, 0, "not all nodes have come"};
-    }
-    std::unique_ptr<Stream> stream = HEC_TRY(listener.accept());
-    if (!stream) continue;
-    Caller who;
-    Result<std::unique_ptr<Stream>> proven = answer(config, std::move(stream), &who, &last_refusal);
-    if (!proven.ok()) continue;  // whoever that was
-    std::unique_ptr<Stream>& place = streams[who.node.value][static_cast<size_t>(who.lane)];
-    if (!place) --missing;
-    place = std::move(proven).value();  // a second call means that the first got no answer
-  }
-  return {};
-}
-
-Result<void> call_lower(const MeshConfig& config, Deadline by, std::vector<Streams>& streams, std::string* problem) {
-  for (size_t to = 0; to < config.self.value; ++to) {
+Result<void> Mesh::call_lower() {
+  for (size_t to = 0; to < config_.self.value; ++to) {
     for (Lane lane : {Lane::kUrgent, Lane::kPages}) {
-      Result<std::unique_ptr<Stream>> stream = call(config, NodeId(to), lane, by);
+      Result<std::unique_ptr<Stream>> stream = call(NodeId(to), lane);
       if (!stream.ok()) {
-        *problem = fmt::format("node {} at {}: {}", to, config.nodes[to].printable(), stream.error().context);
+        if (problem_.empty()) {
+          problem_ = fmt::format("node {} at {}: {}", to, config_.nodes[to].printable(), stream.error().context);
+        }
         return stream.error();
       }
-      streams[to][static_cast<size_t>(lane)] = std::move(stream).value();
+      streams_[to][static_cast<size_t>(lane)] = std::move(stream).value();
     }
   }
   return {};
+}
+
+// A node that ends before all are connected will not call again.
+Result<void> Mesh::look_for_ends() {
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    for (const std::unique_ptr<Stream>& stream : streams_[i]) {
+      if (!stream) continue;
+      pollfd watched{stream->fd(), POLLRDHUP, 0};
+      if (poll(&watched, 1, 0) <= 0) continue;
+      problem_ =
+          fmt::format("node {} at {} ended before all nodes were connected: see what it said, and start all again", i,
+                      config_.nodes[i].printable());
+      return Error{ErrorCode::kClosed, 0, "a node ended before all were connected"};
+    }
+  }
+  return {};
+}
+
+std::string Mesh::whom_it_waits_for() const {
+  std::string text;
+  for (size_t i = config_.self.value + 1u; i < streams_.size(); ++i) {
+    if (streams_[i][0] && streams_[i][1]) continue;
+    text += fmt::format("{}node {} at {}", text.empty() ? "" : ", ", i, config_.nodes[i].printable());
+  }
+  text += " has not connected to " + config_.nodes[config_.self.value].printable();
+  return last_refusal_.empty() ? text + ": is it running, with the same list of nodes?"
+                               : text + "; turned away last: " + last_refusal_;
+}
+
+void Mesh::refuse(const Waiting& caller, const char* why) {
+  const std::optional<NodeId> claimed = caller.answer.claimed();
+  last_refusal_ = claimed ? fmt::format("a caller that says that it is node {}: {}", claimed->value, why)
+                          : fmt::format("a caller that says nothing of itself: {}", why);
+}
+
+Result<void> Mesh::accept_all() {
+  for (;;) {
+    Result<std::unique_ptr<Stream>> accepted = listener_.accept();
+    if (!accepted.ok()) {
+      problem_ = fmt::format("{}: {}", listener_.address().printable(), accepted.error().describe());
+      return accepted.error();
+    }
+    std::unique_ptr<Stream> stream = std::move(accepted).value();
+    if (!stream) return {};
+    if (config_.trust) stream = TlsStream::accept(config_.trust, std::move(stream), wire::kWantsTls);
+    if (!stream) continue;
+    callers_.push_back({std::move(stream), Answer(mine_, config_.nodes.size())});
+    if (callers_.size() <= kMostCallers) continue;
+    refuse(callers_.front(), "it was slower than all who called after it");
+    callers_.pop_front();
+  }
+}
+
+void Mesh::advance(Waiting& caller) {
+  Result<std::optional<Caller>> who = caller.answer.advance(*caller.stream);
+  if (who.ok() && !who->has_value()) return;
+  std::unique_ptr<Stream> stream = std::move(caller.stream);
+  if (!who.ok()) return refuse(caller, who.error().context);
+  std::unique_ptr<Stream>& place = streams_[(*who)->node.value][static_cast<size_t>((*who)->lane)];
+  if (!place) --missing_;
+  place = std::move(stream);
+}
+
+Result<void> Mesh::accept_higher() {
+  std::vector<pollfd> watched;
+  while (missing_ > 0) {
+    if (by_.passed()) {
+      problem_ = whom_it_waits_for();
+      return Error{ErrorCode::kTimeout, 0, "not all nodes have come"};
+    }
+    watched.assign(1, {listener_.fd(), POLLIN, 0});
+    for (const Waiting& caller : callers_) {
+      watched.push_back({caller.stream->fd(), caller.stream->receive_events(), 0});
+    }
+    const size_t callers = callers_.size();
+    for (const Streams& lanes : streams_) {
+      for (const std::unique_ptr<Stream>& stream : lanes) {
+        if (stream) watched.push_back({stream->fd(), POLLRDHUP, 0});
+      }
+    }
+    if (poll(watched.data(), watched.size(), by_.remaining_ms()) <= 0) continue;
+    HEC_TRY(look_for_ends());
+    for (size_t i = 0; i < callers; ++i) {
+      if (watched[1 + i].revents != 0) advance(callers_[i]);
+    }
+    std::erase_if(callers_, [](const Waiting& caller) { return !caller.stream; });
+    if (watched[0].revents != 0) HEC_TRY(accept_all());
+  }
+  return {};
+}
+
+std::vector<PeerLink> Mesh::links() {
+  std::vector<PeerLink> links;
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    if (i != config_.self.value) links.emplace_back(NodeId(i), std::move(streams_[i][0]), std::move(streams_[i][1]));
+  }
+  return links;
 }
 
 // What must hold before anything is said beyond this machine.
@@ -129,14 +213,11 @@ Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpLi
     *problem = fmt::format("{}: {}", listener.address().printable(), fit.error().context);
     return fit.error();
   }
-  std::vector<Streams> streams(config.nodes.size());
-  HEC_TRY(call_lower(config, by, streams, problem));
-  HEC_TRY(accept_higher(config, listener, by, streams, problem));
-  std::vector<PeerLink> links;
-  for (size_t i = 0; i < streams.size(); ++i) {
-    if (i != config.self.value) links.emplace_back(NodeId(i), std::move(streams[i][0]), std::move(streams[i][1]));
-  }
-  return links;
+  problem->clear();
+  Mesh mesh(config, listener, by, *problem);
+  HEC_TRY(mesh.call_lower());
+  HEC_TRY(mesh.accept_higher());
+  return mesh.links();
 }
 
 }  // namespace hecaton::node

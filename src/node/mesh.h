@@ -25,9 +25,9 @@ struct MeshConfig {
   bool insecure = false;                              // plain TCP off loopback: the user has said that it may be so
 };
 
-// One link to each other node, in the order of their numbers. Connections whose greeting is wrong are dropped, and
-// waiting goes on. Error: a node was not there by the deadline, or is not one of this VM; `problem`, if given, then
-// says for the user which, where, and what to do.
+// One link to each other node, in the order of their numbers. Callers are greeted side by side; those whose greeting is
+// wrong are dropped, and waiting goes on. Error: a node was not there by the deadline, ended again before all were, or
+// is not one of this VM; `problem`, if given, then says for the user which, where, and what to do.
 Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpListener& listener, Deadline by,
                                            std::string* problem = nullptr);
 

@@ -34,9 +34,11 @@ Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, const TcpLis
   std::unique_ptr<Node> node(new Node(HEC_TRY(CoherentMemory::create(homes.pages(), protected_map))));
   const MeshConfig mesh{config.self,   config.nodes,       config.vm,    digest_of(config.pages),
                         config.secret, config.credentials, config.trust, config.insecure};
-  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, listener, Deadline::after_ms(config.start_ms), problem));
+  const Deadline by = Deadline::after_ms(config.start_ms);
+  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, listener, by, problem));
   EngineConfig engine{{config.self, homes, config.processors, config.hold_ns},
                       config.silence_ms,
+                      by.remaining_ms(),
                       config.seek_neighbour,
                       config.on_stop};
   node->engine_ = HEC_TRY(Engine::create(std::move(engine), node->memory_, std::move(links)));

@@ -1,5 +1,6 @@
 // What a node does about peers that are not what they should be. The other node is played by the test.
 #include <gmock/gmock.h>
+#include <poll.h>
 
 #include <future>
 
@@ -50,6 +51,16 @@ class NodePeers : public testing::Test {
   }
   void say(Lane lane, std::span<const std::byte> bytes) {
     ASSERT_TRUE(send_all(*lanes_[static_cast<size_t>(lane)], bytes, Deadline::after_ms(10'000)).ok());
+  }
+  void say_alive() {
+    std::array<std::byte, wire::kLaneFrameBytes> bytes{};
+    encode(wire::LaneFrame{wire::FrameKind::kAlive, NodeId(), 0}, bytes);
+    say(Lane::kUrgent, bytes);
+  }
+  void hear_alive() {
+    std::array<std::byte, wire::kLaneFrameBytes> bytes{};
+    ASSERT_TRUE(receive_all(*lanes_[0], bytes, Deadline::after_ms(10'000)).ok());
+    EXPECT_EQ(wire::decode_lane_frame(bytes).value().kind, wire::FrameKind::kAlive);
   }
   StopReason reason() {
     while (!node_->reason()) std::this_thread::yield();
@@ -128,8 +139,67 @@ TEST_F(NodePeers, AnEndedConnectionIsALostNode) {
 TEST_F(NodePeers, ASilentNodeIsLost) {
   config_.silence_ms = 200;
   connect();
+  say_alive();
   EXPECT_EQ(reason().kind, StopReason::Kind::kLost);
   EXPECT_EQ(reason().error.code, ErrorCode::kTimeout);
+}
+
+// It may still connect to others, and says nothing until it has.
+TEST_F(NodePeers, ANodeThatHasNotYetSpokenIsWaitedForLonger) {
+  config_.silence_ms = 200;
+  connect();
+  for (int i = 0; i < 6; ++i) hear_alive();  // more than 200 ms
+  EXPECT_FALSE(node_->reason());
+  say_alive();
+  EXPECT_EQ(reason().error.code, ErrorCode::kTimeout);
+}
+
+TEST_F(NodePeers, CallersThatSayNothingKeepNobodyWaiting) {
+  std::vector<std::unique_ptr<Stream>> silent;
+  for (int i = 0; i < 100; ++i) silent.push_back(connect_tcp(listener_.address(), Deadline::after_ms(10'000)).value());
+  connect();
+  EXPECT_FALSE(node_->reason());
+}
+
+TEST_F(NodePeers, ANodeThatEndsBeforeAllAreConnectedEndsTheStart) {
+  config_.nodes.push_back(listener_.address());
+  config_.pages = {4, 4, 4};
+  config_.start_ms = 600'000;
+  std::string problem;
+  auto starting = std::async(std::launch::async, [&] { return Node::start(config_, listener_, &problem); });
+  for (Lane lane : {Lane::kUrgent, Lane::kPages}) lanes_[static_cast<size_t>(lane)] = call(greeting(), lane).value();
+  lanes_[0].reset();
+  EXPECT_EQ(starting.get().error().code, ErrorCode::kClosed);
+  EXPECT_THAT(problem, HasSubstr("node 1 at 127.0.0.1:"));
+  EXPECT_THAT(problem, HasSubstr("before all nodes were connected"));
+}
+
+// The test listens, as node 0; node 1 calls.
+TEST_F(NodePeers, ACallerThatIsHungUpOnCallsAgain) {
+  NodeConfig caller = config_;
+  caller.self = NodeId(1);
+  auto starting = std::async(std::launch::async, [&] { return Node::start(caller, listener_); });
+  const auto next_call = [&] {
+    for (;;) {
+      pollfd waiting{listener_.fd(), POLLIN, 0};
+      (void)poll(&waiting, 1, 10'000);
+      if (std::unique_ptr<Stream> stream = listener_.accept().value()) return stream;
+    }
+  };
+  next_call().reset();
+  std::vector<std::unique_ptr<Stream>> lanes;
+  Greeting mine = greeting();
+  mine.self = NodeId();
+  while (lanes.size() < wire::kLanes) {
+    std::unique_ptr<Stream> stream = next_call();
+    Answer answer(mine, 2);
+    while (!answer.advance(*stream).value()) {
+      pollfd waiting{stream->fd(), stream->receive_events(), 0};
+      (void)poll(&waiting, 1, 10'000);
+    }
+    lanes.push_back(std::move(stream));
+  }
+  EXPECT_TRUE(starting.get().ok());
 }
 
 TEST_F(NodePeers, ANodeThatSaysThatAnotherIsLostStopsThisOne) {
@@ -138,6 +208,7 @@ TEST_F(NodePeers, ANodeThatSaysThatAnotherIsLostStopsThisOne) {
   encode(wire::LaneFrame{wire::FrameKind::kFarewell, NodeId(0), 0}, bytes);
   say(Lane::kUrgent, bytes);
   EXPECT_EQ(reason().kind, StopReason::Kind::kReported);
+  EXPECT_EQ(reason().describe(), "node 0 is lost: node 1 says so");
 }
 
 TEST_F(NodePeers, BeyondLoopbackNothingIsServedWithoutASecret) {

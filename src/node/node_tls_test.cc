@@ -117,7 +117,7 @@ TEST_F(TlsDoor, AStrangerWithAnotherTokenIsTurnedAway) {
 }
 
 TEST_F(TlsDoor, AStrangerWithoutTlsIsTurnedAway) {
-  told(use_token, [](NodeConfig&) {});
+  EXPECT_THAT(told(use_token, [](NodeConfig&) {}), HasSubstr("it wants TLS"));
 }
 
 TEST_F(TlsDoor, AStrangerWithACertificateOfAnotherAuthorityIsTurnedAway) {

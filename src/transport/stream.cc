@@ -208,12 +208,17 @@ Result<void> send_all(Stream& stream, std::span<const std::byte> bytes, Deadline
   return {};
 }
 
+Result<size_t> receive_now(Stream& stream, std::span<std::byte> into) {
+  const IoResult got = stream.receive(into);
+  if (got.kind == IoResult::Kind::kClosed) return closed(stream);
+  return got.kind == IoResult::Kind::kBytes ? got.bytes : 0;
+}
+
 Result<void> receive_all(Stream& stream, std::span<std::byte> into, Deadline by) {
   while (!into.empty()) {
-    IoResult got = stream.receive(into);
-    if (got.kind == IoResult::Kind::kClosed) return closed(stream);
-    if (got.kind == IoResult::Kind::kBytes) into = into.subspan(got.bytes);
-    if (got.kind == IoResult::Kind::kWouldBlock && !wait_for(stream.fd(), stream.receive_events(), by)) {
+    const size_t bytes = HEC_TRY(receive_now(stream, into));
+    into = into.subspan(bytes);
+    if (bytes == 0 && !wait_for(stream.fd(), stream.receive_events(), by)) {
       return Error{ErrorCode::kTimeout, 0, "the peer does not answer"};
     }
   }

@@ -83,6 +83,9 @@ class TcpListener {
   NodeUrl address_;
 };
 
+// What has come, at most `into`; 0: nothing yet, poll fd() for receive_events(). Error: the stream has ended, and why.
+Result<size_t> receive_now(Stream& stream, std::span<std::byte> into);
+
 // Blocking helpers for handshakes, off the fault path.
 Result<void> send_all(Stream& stream, std::span<const std::byte> bytes, Deadline by);
 Result<void> receive_all(Stream& stream, std::span<std::byte> into, Deadline by);

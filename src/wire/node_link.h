@@ -15,7 +15,8 @@
 //
 // A proof is 32 bytes, and shows that its maker knows the VM's secret: HMAC-SHA-256, keyed with the secret, of whether
 // the maker calls or listens, both hellos, and a value of the TLS connection (src/node/greeting.cc). The secret is
-// never sent.
+// never sent. Instead of the last proof, 32 zeros turn a caller away whose proof is wrong; instead of a hello, "HECT"
+// one who calls without TLS. If the connection just ends, it may call again.
 //
 // Then frames: 8 bytes, and after those of kMessage a coherence message with its page.
 //
@@ -41,6 +42,8 @@ namespace hecaton::wire {
 inline constexpr uint16_t kNodeLinkVersion = 2;
 inline constexpr size_t kNodeHelloBytes = 56;
 inline constexpr size_t kNodeProofBytes = 32;
+inline constexpr std::array<std::byte, kNodeProofBytes> kTurnedAway{};
+inline constexpr std::array<std::byte, 4> kWantsTls{std::byte('H'), std::byte('E'), std::byte('C'), std::byte('T')};
 inline constexpr size_t kLaneFrameBytes = 8;
 inline constexpr size_t kMostFrameBytes = kLaneFrameBytes + kCoherenceHeaderBytes + kPageBytes;
 
