@@ -125,7 +125,7 @@ class BenchTest(EndToEndTest):
         bench = subprocess.Popen([HECATON, "bench", "pingpong", "--rounds", "20000"], stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environment)
         self.addCleanup(bench.kill)
-        node = wait_until("a node", lambda: [pid for pid in self.processes() if parent_of(pid) == bench.pid], 60)[0]
+        node = wait_until("a node", lambda: [pid for pid in self.processes() if parent_of(pid) == bench.pid], 200)[0]
         os.kill(node, signal.SIGKILL)
         said = bench.communicate(timeout=60)[0].decode()
         self.assertEqual(3, bench.returncode, said)
