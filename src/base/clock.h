@@ -1,6 +1,8 @@
 // Monotonic time in nanoseconds, and deadlines made of it.
 #pragma once
 
+#include <algorithm>
+#include <climits>
 #include <cstdint>
 #include <ctime>
 
@@ -22,10 +24,10 @@ class Deadline {
   bool is_never() const { return at_ns_ == INT64_MAX; }
 
   bool passed() const { return monotonic_ns() >= at_ns_; }
-  // For poll(2): 0 when passed, rounded up otherwise.
+  // For poll(2): 0 when passed, rounded up otherwise, and no more than it can wait.
   int remaining_ms() const {
     int64_t left = at_ns_ - monotonic_ns();
-    return left <= 0 ? 0 : static_cast<int>((left + 999'999) / 1'000'000);
+    return left <= 0 ? 0 : static_cast<int>(std::min<int64_t>((left + 999'999) / 1'000'000, INT_MAX));
   }
 
  private:

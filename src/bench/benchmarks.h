@@ -23,7 +23,8 @@ struct Benchmark {
   const char* summary;      // one line
   const char* explanation;  // what it does, and what its figures mean
   Result<Report> (*measure)(const Options&, std::string*);
-  bool has_rounds, has_size, has_local, has_nodes, has_tls;  // which options mean something to it
+  size_t most_rounds;                                      // 0: --rounds means nothing to it
+  bool has_size, has_local, has_nodes, has_tls, has_seal;  // which options mean something to it
 };
 std::span<const Benchmark> benchmarks();
 

@@ -89,7 +89,7 @@ Report report_of(const Figures& figures, const FaultLimits& limits, uint64_t wro
                   "those cost a remote fault's limit, and writing back cost nothing",
                   100 * figures.miss_ratio()),
       "written back / fetched: pages sent to donors for each page that came in; above 1, pages were cleaned too early",
-      kFaultLimitNote};
+      fault_limit_note()};
   report.bars = {{"Random writes, pages/s",
                   "one thread at a remote fault's limit",
                   {{"random writes", pages_per_s, limit, fmt::format("{:.0f} pages/s", pages_per_s)}}}};

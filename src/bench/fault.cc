@@ -103,7 +103,7 @@ Report report_of(const Figures& figures, uint64_t wrong) {
     }
     report.table.rows.push_back(row("AES-128-GCM of a page, once", figures.tls->aes));
   }
-  report.notes = {"only reads of pages that were not here count; medians of the repeats", kFaultLimitNote};
+  report.notes = {"only reads of pages that were not here count; medians of the repeats", fault_limit_note()};
   report.lines = {distribution_plot(figures)};
   report.wrong = wrong;
   return report;

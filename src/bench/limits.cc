@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/units.h"
+#include "base/yield_spin.h"
 #include "os/memory.h"
 #include "os/scheduling.h"
 #include "os/userfaultfd.h"
@@ -70,33 +71,53 @@ Result<Quantiles> raw_faults(size_t rounds, Handler handler) {
   return quantiles_of(samples);
 }
 
-enum class Processor { kOwn, kShared };
+// How a thread waits for its stream: spinning on a processor of its own; or on one that it shares, with yields while
+// these are quick. Beside a busy thread, of whatever process, a yield takes a whole slice: then it sleeps.
+class Waiting {
+ public:
+  enum class On { kOwnProcessor, kSharedProcessor };
+  explicit Waiting(On on) : on_(on) {}
 
-// Moves exactly `bytes` through a non-blocking stream without ever sleeping; on a shared processor it lets others run
-// in between. False: closed, or told to stop.
+  void wait(const Stream& stream, short events) {
+    if (on_ == On::kOwnProcessor) return;
+    const int64_t start = monotonic_ns();
+    if (yields_.may(start)) {
+      sched_yield();
+      const int64_t now = monotonic_ns();
+      yields_.yielded(now - start, now);
+      return;
+    }
+    pollfd waiting{stream.fd(), events, 0};
+    poll(&waiting, 1, 10);  // it may be told to stop
+  }
+
+ private:
+  const On on_;
+  YieldSpin yields_;
+};
+
+// Moves exactly `bytes` through a non-blocking stream. False: closed, or told to stop.
 template <typename Move>
-bool spin(size_t bytes, std::atomic<bool>& stop, Processor processor, Move move) {
+bool move_all(size_t bytes, std::atomic<bool>& stop, const Stream& stream, short events, Waiting& waiting, Move move) {
   for (size_t done = 0; done < bytes;) {
     IoResult result = move(done);
     if (result.kind == IoResult::Kind::kClosed || stop.load(std::memory_order_relaxed)) return false;
     if (result.kind == IoResult::Kind::kBytes) done += result.bytes;
-    if (result.kind == IoResult::Kind::kWouldBlock && processor == Processor::kShared) sched_yield();
+    if (result.kind == IoResult::Kind::kWouldBlock) waiting.wait(stream, events);
   }
   return true;
 }
 
-bool spin_send(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop,
-               Processor processor = Processor::kOwn) {
-  return spin(bytes.size(), stop, processor, [&](size_t done) {
+bool send_whole(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop, Waiting& waiting) {
+  return move_all(bytes.size(), stop, stream, POLLOUT, waiting, [&](size_t done) {
     iovec piece{bytes.data() + done, bytes.size() - done};
     return stream.send(std::span(&piece, 1));
   });
 }
 
-bool spin_receive(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop,
-                  Processor processor = Processor::kOwn) {
-  return spin(bytes.size(), stop, processor,
-              [&](size_t done) { return stream.receive(std::span(bytes).subspan(done)); });
+bool receive_whole(Stream& stream, std::vector<std::byte>& bytes, std::atomic<bool>& stop, Waiting& waiting) {
+  return move_all(bytes.size(), stop, stream, POLLIN, waiting,
+                  [&](size_t done) { return stream.receive(std::span(bytes).subspan(done)); });
 }
 
 struct TcpPair {
@@ -169,6 +190,12 @@ Result<Quantiles> measure_raw_fault(size_t rounds) {
   return beside.p50_us <= spinning.p50_us ? beside : spinning;
 }
 
+const char* how_both_ends_wait() {
+  const auto [own, other] = two_processors();
+  return own == other ? "both ends on the only processor, yielding or asleep while they wait"
+                      : "both ends spinning on processors of their own";
+}
+
 Result<Quantiles> measure_raw_tcp(size_t rounds) {
   return measure_raw_exchange(kReadRequestBytes, kReadReplyBytes, rounds);
 }
@@ -178,18 +205,22 @@ Result<Quantiles> measure_raw_exchange(size_t request_bytes, size_t reply_bytes,
   std::atomic<bool> stop{false};
   std::vector<int64_t> samples;
   const auto [own, other] = two_processors();
+  const auto on = own == other ? Waiting::On::kSharedProcessor : Waiting::On::kOwnProcessor;
   std::thread server([&, here = other] {
     (void)run_only_on(here);
+    Waiting waiting(on);
     std::vector<std::byte> request(request_bytes), reply(reply_bytes);
-    while (spin_receive(*pair.server, request, stop) && spin_send(*pair.server, reply, stop)) {
+    while (receive_whole(*pair.server, request, stop, waiting) && send_whole(*pair.server, reply, stop, waiting)) {
     }
   });
   std::thread client([&, here = own] {
     (void)run_only_on(here);
+    Waiting waiting(on);
     std::vector<std::byte> request(request_bytes), reply(reply_bytes);
     for (size_t i = 0; i < rounds; ++i) {
       int64_t start = monotonic_ns();
-      if (!spin_send(*pair.client, request, stop) || !spin_receive(*pair.client, reply, stop)) break;
+      if (!send_whole(*pair.client, request, stop, waiting)) break;
+      if (!receive_whole(*pair.client, reply, stop, waiting)) break;
       samples.push_back(monotonic_ns() - start);
     }
     stop.store(true);
@@ -200,7 +231,6 @@ Result<Quantiles> measure_raw_exchange(size_t request_bytes, size_t reply_bytes,
 }
 
 Result<Quantiles> measure_raw_fan_out(size_t peers, size_t bytes, size_t rounds) {
-  constexpr Processor kShared = Processor::kShared;
   std::vector<TcpPair> pairs;
   for (size_t i = 0; i < peers; ++i) pairs.push_back(HEC_TRY(connect_to_ourselves()));
   std::atomic<bool> stop{false};
@@ -212,20 +242,22 @@ Result<Quantiles> measure_raw_fan_out(size_t peers, size_t bytes, size_t rounds)
   for (size_t i = 0; i < peers; ++i) {
     servers.emplace_back([&, i] {
       sit(i + 1);
+      Waiting waiting(Waiting::On::kSharedProcessor);
       std::vector<std::byte> message(bytes);
       Stream& stream = *pairs[i].server;
-      while (spin_receive(stream, message, stop, kShared) && spin_send(stream, message, stop, kShared)) {
+      while (receive_whole(stream, message, stop, waiting) && send_whole(stream, message, stop, waiting)) {
       }
     });
   }
   std::vector<int64_t> samples;
   std::thread client([&] {
     sit(0);
+    Waiting waiting(Waiting::On::kSharedProcessor);
     std::vector<std::byte> message(bytes);
     for (size_t round = 0; round < rounds; ++round) {
       const int64_t start = monotonic_ns();
-      for (TcpPair& pair : pairs) spin_send(*pair.client, message, stop, kShared);
-      for (TcpPair& pair : pairs) spin_receive(*pair.client, message, stop, kShared);
+      for (TcpPair& pair : pairs) send_whole(*pair.client, message, stop, waiting);
+      for (TcpPair& pair : pairs) receive_whole(*pair.client, message, stop, waiting);
       samples.push_back(monotonic_ns() - start);
     }
     stop.store(true);

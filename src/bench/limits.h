@@ -38,14 +38,16 @@ std::pair<unsigned, unsigned> two_processors();
 // another. `rounds` faults each, each on a page of its own.
 Result<Quantiles> measure_raw_fault(size_t rounds);
 
+// How the two ends of measure_raw_exchange() wait, for the notes of reports.
+const char* how_both_ends_wait();
 // A request and reply over loopback TCP of the sizes that a demand read has (40 and 4152 bytes), both ends spinning on
-// non-blocking sockets, each on a processor of its own.
+// non-blocking sockets, each on a processor of its own; on the only one they yield, or sleep where others are busy.
 Result<Quantiles> measure_raw_tcp(size_t rounds);
 // The same of any sizes.
 Result<Quantiles> measure_raw_exchange(size_t request_bytes, size_t reply_bytes, size_t rounds);
 
 // A message of `bytes` to each of so many peers, and an answer of the same size from each: threads that share the
-// processors, and yield while they wait.
+// processors, and yield while they wait, or sleep where others are busy.
 Result<Quantiles> measure_raw_fan_out(size_t peers, size_t bytes, size_t rounds);
 
 // Encrypting one page with AES-128-GCM, as TLS does it. A remote fault over TLS takes that twice, and the protocol.

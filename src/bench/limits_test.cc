@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <random>
+#include <string>
+
+#include "os/scheduling.h"
 
 namespace hecaton::bench {
 namespace {
@@ -45,6 +48,16 @@ TEST(Median, OfQuantilesIsTakenForEachOfThem) {
   EXPECT_DOUBLE_EQ(middle.p90_us, 20);
   EXPECT_DOUBLE_EQ(middle.p99_us, 200);
   EXPECT_EQ(middle.percentiles_us, std::vector<double>{5});
+}
+
+TEST(Limits, OnOneProcessorTheEndsOfAnExchangeShareItAndItIsSaid) {
+  ASSERT_TRUE(run_only_on(usable_processors().front()));
+  const std::string said = how_both_ends_wait();
+  Result<Quantiles> exchange = measure_raw_exchange(16, 16, 10);
+  run_anywhere();
+  EXPECT_NE(said.find("the only processor"), std::string::npos) << said;
+  ASSERT_TRUE(exchange.ok()) << exchange.error().describe();
+  EXPECT_GT(exchange->p50_us, 0);
 }
 
 TEST(Limits, ARawStreamMovesAllOfItsBytes) {

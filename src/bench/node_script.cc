@@ -9,6 +9,7 @@
 #include <new>
 
 #include "base/clock.h"
+#include "bench/options.h"
 #include "node/processes.h"
 #include "os/memory.h"
 #include "os/scheduling.h"
@@ -16,7 +17,8 @@
 namespace hecaton::bench {
 namespace {
 
-constexpr int64_t kTookTooLongMs = 120'000;
+// A step takes tens of microseconds, but on a busy machine it may lose some slices.
+constexpr int64_t kTookTooLongMs = 120'000, kStepTookTooLongMs = 1;
 // As short as can be: who has the page is done with it, as the script has it.
 constexpr int64_t kHoldNs = 1;
 
@@ -96,27 +98,34 @@ uint64_t play(const NodeScript& script, const std::vector<uint64_t>& expected, s
   return wrong;
 }
 
+Error did_not_end(node::Processes& nodes, std::string* problem) {
+  const std::string ends = nodes.ends();
+  *problem = ends.empty() ? "the nodes of the benchmark took too long" : "a node of the benchmark is lost: " + ends;
+  return ends.empty() ? Error{ErrorCode::kTimeout, 0, "the nodes took too long"}
+                      : Error{ErrorCode::kClosed, 0, "a node is lost"};
+}
+
 }  // namespace
 
-Result<ScriptResult> run_script(const NodeScript& script) {
+Result<ScriptResult> run_script(const NodeScript& script, std::string* problem) {
   const size_t steps = script.steps.size();
   const size_t bytes = sizeof(Board) + steps * sizeof(int64_t);
-  OwnedFd memfd = HEC_TRY(create_memfd("hecaton-bench", bytes));
-  Mapping shared = HEC_TRY(Mapping::shared(memfd.get(), bytes));
+  OwnedFd memfd = HEC_TRY(explained(problem, create_memfd("hecaton-bench", bytes)));
+  Mapping shared = HEC_TRY(explained(problem, Mapping::shared(memfd.get(), bytes)));
   Board& board = *new (shared.data()) Board;
   int64_t* took_ns = reinterpret_cast<int64_t*>(shared.data() + sizeof(Board));
-  Turns turns = HEC_TRY(Turns::create(script.pages.size(), board));
+  Turns turns = HEC_TRY(explained(problem, Turns::create(script.pages.size(), board)));
   const std::vector<uint64_t> expected = expected_of(script);
   node::NodeConfig config;
   config.pages = script.pages;
   config.hold_ns = kHoldNs;
-  auto nodes = HEC_TRY(node::Processes::start(config, [&](node::Node& node, size_t number) -> Result<uint64_t> {
+  const auto body = [&](node::Node& node, size_t number) -> Result<uint64_t> {
     return play(script, expected, node.memory(), number, turns, took_ns);
-  }));
+  };
+  auto nodes = HEC_TRY(node::Processes::start(config, body, problem));
   nodes->go();
-  if (!nodes->all_done(Deadline::after_ms(kTookTooLongMs)) || !nodes->look_and_end(Deadline::after_ms(10'000))) {
-    return Error{ErrorCode::kTimeout, 0, "a node of the benchmark did not come to its end"};
-  }
+  const auto by = Deadline::after_ms(kTookTooLongMs + kStepTookTooLongMs * static_cast<int64_t>(steps));
+  if (!nodes->all_done(by) || !nodes->look_and_end(Deadline::after_ms(10'000))) return did_not_end(*nodes, problem);
   ScriptResult result;
   result.took_ns.assign(took_ns, took_ns + steps);
   for (size_t i = 0; i < script.pages.size(); ++i) {

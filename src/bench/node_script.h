@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -27,6 +28,7 @@ struct ScriptResult {
   uint64_t pages_sent = 0, bytes_sent = 0, messages_sent = 0, upgrades = 0;  // of all nodes
 };
 
-Result<ScriptResult> run_script(const NodeScript& script);
+// On error `problem` says it in words for the user.
+Result<ScriptResult> run_script(const NodeScript& script, std::string* problem);
 
 }  // namespace hecaton::bench

@@ -259,7 +259,7 @@ Report report_of(const std::vector<Point>& points, const std::vector<Skipped>& s
       "what many cost more there, because their sockets are in no cache, a fault pays too",
       "KiB a donor: this process's own memory with the pool less that with one donor, by donor; what the kernel keeps "
       "for a connection is not in it",
-      kFaultLimitNote};
+      fault_limit_note()};
   for (const Skipped& skip : skipped) {
     report.notes.insert(report.notes.begin(), fmt::format("left out: {} donors: {}", skip.donors, skip.why));
   }

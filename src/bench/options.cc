@@ -12,11 +12,14 @@ constexpr std::array<size_t, 5> kStreamBuffers{64 << 10, 128 << 10, 256 << 10, 5
 
 }  // namespace
 
-const char* const kFaultLimitNote =
-    "limit: a userfault that a thread answers from a ready buffer (UFFDIO_COPY), on the same processor or spinning on "
-    "another, whichever is quicker, plus a request and reply of the same sizes over loopback TCP, both ends spinning "
-    "on "
-    "processors of their own; p50 of each, taken in every repeat";
+std::string fault_limit_note() {
+  return fmt::format(
+      "limit: a userfault that a thread answers from a ready buffer (UFFDIO_COPY), on the same processor or spinning "
+      "on another, whichever is quicker, plus a request and reply of the same sizes over loopback TCP, {}; p50 of "
+      "each, "
+      "taken in every repeat",
+      how_both_ends_wait());
+}
 const char* const kStreamLimitNote =
     "limit: one loopback TCP stream, a thread that sends and a thread that receives, blocking calls, the best of "
     "buffers of 64 KiB to 1 MiB, taken in every repeat";

@@ -90,7 +90,7 @@ class StreamLimit {
 };
 
 // How the limits are taken, in the words of the reports.
-extern const char* const kFaultLimitNote;
+std::string fault_limit_note();
 extern const char* const kStreamLimitNote;
 
 class Stopwatch {

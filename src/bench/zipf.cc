@@ -159,7 +159,7 @@ Report report_of(const std::vector<Point>& points, const FaultLimits& limits, ui
       "checksum, key and version; medians of the repeats",
       "floor: what no paging that cannot see the future betters: the most wanted pages of this very run stay here for "
       "ever (best misses), and each of the others costs a remote fault's limit",
-      kFaultLimitNote};
+      fault_limit_note()};
   report.lines = {std::move(plot)};
   report.wrong = wrong;
   return report;

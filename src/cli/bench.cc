@@ -39,7 +39,7 @@ std::string check_named(const std::string& text) {
   return text.empty() ? "a file's name is missing" : "";
 }
 
-void add_common_options(CLI::App& verb, Arguments& arguments, bool has_nodes) {
+void add_common_options(CLI::App& verb, Arguments& arguments, bool has_nodes, bool has_seal) {
   verb.add_option("--repeats", arguments.repeats,
                   "how often to measure; medians are shown (default: 5; with --quick 1)")
       ->check(CLI::Range(1, 1000));
@@ -51,8 +51,10 @@ void add_common_options(CLI::App& verb, Arguments& arguments, bool has_nodes) {
     verb.add_option("--token-file", arguments.token_file, "file with the token of donors whose URL has none")
         ->type_name("FILE");
   }
-  verb.add_flag("--seal", arguments.options.seal,
-                "encrypt and authenticate every page before it leaves, as run --seal");
+  if (has_seal) {
+    verb.add_flag("--seal", arguments.options.seal,
+                  "encrypt and authenticate every page before it leaves, as run --seal");
+  }
   verb.add_flag("--quick", arguments.options.quick, "a few seconds: shows that it works, measures nothing well");
   verb.add_flag("--json", arguments.json,
                 "figures as JSON; how tells how they were taken, wrong counts wrong results (0)");
@@ -61,9 +63,9 @@ void add_common_options(CLI::App& verb, Arguments& arguments, bool has_nodes) {
 
 void add_options(CLI::App& verb, Arguments& arguments, const bench::Benchmark& benchmark) {
   const CLI::Validator size(check_size, "SIZE");
-  if (benchmark.has_rounds) {
+  if (benchmark.most_rounds != 0) {
     verb.add_option("--rounds", arguments.options.rounds, "operations to measure in each repeat")
-        ->check(CLI::Range(100, 10'000'000));
+        ->check(CLI::Range(size_t{100}, benchmark.most_rounds));
   }
   if (benchmark.has_size) verb.add_option("--size", arguments.region, "the memory to page")->check(size);
   if (benchmark.has_tls) {
@@ -72,7 +74,7 @@ void add_options(CLI::App& verb, Arguments& arguments, const bench::Benchmark& b
   if (benchmark.has_local) {
     verb.add_option("--local", arguments.local, "how much of it may be in this machine's RAM")->check(size);
   }
-  add_common_options(verb, arguments, benchmark.has_nodes);
+  add_common_options(verb, arguments, benchmark.has_nodes, benchmark.has_seal);
 }
 
 // Empty, or what is wrong with the arguments.
@@ -159,6 +161,7 @@ void note_seal(bool sealed, bench::Report& report) {
 
 // Progress on a terminal is one line, which names the benchmark and is gone at the end.
 Result<bench::Report> measure(const bench::Benchmark& benchmark, bench::Options options, std::string* problem) {
+  options.seal = options.seal && benchmark.has_seal;
   const auto show = options.progress;
   if (show) {
     options.progress = [&](const std::string& doing) {
@@ -242,7 +245,7 @@ int bench(const std::vector<std::string>& arguments) {
       "--html FILE writes a page with the plots that needs nothing else. What cannot be measured here is told (JSON: "
       "failed),\n"
       "and the others are shown.");
-  add_common_options(*all, given, true);
+  add_common_options(*all, given, true, true);
   if (auto status = parse_verb(app, arguments)) return *status;
   for (const bench::Benchmark& benchmark : bench::benchmarks()) {
     if (app.got_subcommand(benchmark.name)) return run(given, std::span(&benchmark, 1));

@@ -1,5 +1,6 @@
 #include "node/processes.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -8,6 +9,8 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -25,6 +28,18 @@ bool write_step(int line, char step) {
   return send(line, &step, 1, MSG_NOSIGNAL) == 1;
 }
 
+// Which of a node's errors say that no node can run on this machine, or not for this user.
+bool cannot_run_here(const Error& error) {
+  return error.code == ErrorCode::kUnsupported || error.code == ErrorCode::kPermission;
+}
+
+[[noreturn]] void give_up(size_t number, Shared::OfNode& mine, const Error& error, std::string problem) {
+  if (problem.empty()) problem = error.describe();
+  std::snprintf(mine.why.data(), mine.why.size(), "%s", problem.c_str());
+  std::fprintf(stderr, "node %zu: %s\n", number, problem.c_str());
+  _exit(cannot_run_here(error) ? kExitSkipped : 1);
+}
+
 // A node's process, from fork to end. Threads that sleep in guest memory end with it.
 [[noreturn]] void live(NodeConfig config, const TcpListener& listener, int line, Shared& shared,
                        const Processes::Body& body) {
@@ -39,19 +54,11 @@ bool write_step(int line, char step) {
   };
   std::string problem;
   Result<std::unique_ptr<Node>> started = Node::start(config, listener, &problem);
-  if (!started.ok()) {
-    if (problem.empty()) problem = started.error().describe();
-    std::fprintf(stderr, "node %zu: %s\n", number, problem.c_str());
-    _exit(1);
-  }
+  if (!started.ok()) give_up(number, mine, started.error(), problem);
   Node& node = **started;
   if (!write_step(line, 'r') || !read_step(line, 'g')) _exit(1);
   Result<uint64_t> result = body(node, number);
-  if (!result.ok()) {
-    const bool no_kvm = result.error().code == ErrorCode::kUnsupported;
-    std::fprintf(stderr, "node %zu: %s\n", number, result.error().describe().c_str());
-    _exit(no_kvm ? kExitSkipped : 1);
-  }
+  if (!result.ok()) give_up(number, mine, result.error(), "");
   mine.result.store(*result);
   if (!write_step(line, 'd')) _exit(1);
   char step = 0;
@@ -69,40 +76,63 @@ bool write_step(int line, char step) {
 
 }  // namespace
 
-Result<std::unique_ptr<Processes>> Processes::start(NodeConfig config, const Body& body) {
+Result<std::unique_ptr<Processes>> Processes::start(NodeConfig config, const Body& body, std::string* problem) {
+  std::unique_ptr<Processes> all(new Processes);
+  std::string why;
+  const Result<void> connected = all->connect(std::move(config), body, &why);
+  if (connected.ok()) return all;
+  if (problem) *problem = why.empty() ? connected.error().describe() : why;
+  return connected.error();
+}
+
+Result<void> Processes::connect(NodeConfig config, const Body& body, std::string* problem) {
   const size_t nodes = config.pages.size();
   HEC_CHECK(nodes <= kMostProcesses);
-  std::unique_ptr<Processes> all(new Processes);
   void* shared = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return system_error("memory for results");
-  all->shared_ = new (shared) Shared;
+  shared_ = new (shared) Shared;
   std::vector<TcpListener> listeners;
   for (size_t i = 0; i < nodes; ++i) {
     listeners.push_back(HEC_TRY(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0})));
     config.nodes.push_back(listeners.back().address());
   }
-  for (size_t i = 0; i < nodes; ++i) {
-    int ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return system_error("socketpair");
-    Child child;
-    child.line.reset(ends[0]);
-    OwnedFd theirs(ends[1]);
-    config.self = NodeId(i);
-    child.pid = fork();
-    if (child.pid < 0) return system_error("fork");
-    if (child.pid == 0) {
-      for (Child& other : all->children_) other.line.reset();
-      child.line.reset();
-      live(config, listeners[i], theirs.get(), *all->shared_, body);
-    }
-    all->children_.push_back(std::move(child));
+  for (size_t i = 0; i < nodes; ++i) HEC_TRY(fork_node(config, i, listeners, body));
+  // Each has its own. With copies here, the port of a dead node would take connections that nobody answers.
+  listeners.clear();
+  if (hear_all('r', Deadline::after_ms(config.start_ms))) return {};
+  return not_connected(problem);
+}
+
+Result<void> Processes::fork_node(NodeConfig& config, size_t number, std::vector<TcpListener>& listeners,
+                                  const Body& body) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return system_error("socketpair");
+  Child child;
+  child.line.reset(ends[0]);
+  OwnedFd theirs(ends[1]);
+  config.self = NodeId(number);
+  child.pid = fork();
+  if (child.pid < 0) return system_error("fork");
+  if (child.pid == 0) {
+    for (Child& other : children_) other.line.reset();
+    child.line.reset();
+    const TcpListener own = std::move(listeners[number]);
+    listeners.clear();
+    live(config, own, theirs.get(), *shared_, body);
   }
-  for (Child& child : all->children_) {
-    if (!all->hear(child, 'r', Deadline::after_ms(config.start_ms))) {
-      return Error{ErrorCode::kTimeout, 0, "the nodes did not connect"};
-    }
+  children_.push_back(std::move(child));
+  return {};
+}
+
+Error Processes::not_connected(std::string* problem) {
+  for (size_t i = 0; i < children_.size(); ++i) {
+    const std::string end = end_of(i);
+    if (end.empty()) continue;
+    *problem = fmt::format("node {} ended before all nodes were connected: {}", i, end);
+    return Error{skipped(Deadline::after_ms(0)) ? ErrorCode::kUnsupported : ErrorCode::kClosed, 0,
+                 "a node ended before all nodes were connected"};
   }
-  return all;
+  return Error{ErrorCode::kTimeout, 0, "the nodes did not connect"};
 }
 
 Processes::~Processes() {
@@ -119,6 +149,24 @@ bool Processes::hear(Child& child, char step, Deadline by) {
   return ::poll(&waiting, 1, by.remaining_ms()) == 1 && read_step(child.line.get(), step);
 }
 
+bool Processes::hear_all(char step, Deadline by) {
+  std::array<bool, kMostProcesses> said{};
+  std::array<pollfd, kMostProcesses> lines{};
+  for (size_t missing = children_.size(); missing > 0;) {
+    for (size_t i = 0; i < children_.size(); ++i) lines[i] = {children_[i].line.get(), POLLIN, 0};
+    const int ready = ::poll(lines.data(), children_.size(), by.remaining_ms());
+    if (ready < 0 ? errno != EINTR : ready == 0 && by.passed()) return false;
+    for (size_t i = 0; ready > 0 && i < children_.size(); ++i) {
+      if (lines[i].revents == 0) continue;
+      // Whoever has said it waits for our answer: what its line has to tell is its end.
+      if (said[i] || !read_step(children_[i].line.get(), step)) return false;
+      said[i] = true;
+      --missing;
+    }
+  }
+  return true;
+}
+
 void Processes::say(Child& child, char step) {
   (void)write_step(child.line.get(), step);
 }
@@ -128,10 +176,7 @@ void Processes::go() {
 }
 
 bool Processes::all_done(Deadline by) {
-  for (Child& child : children_) {
-    if (!hear(child, 'd', by)) return false;
-  }
-  return true;
+  return hear_all('d', by);
 }
 
 bool Processes::look_and_end(Deadline by) {
@@ -163,6 +208,31 @@ int Processes::status_of(size_t node, Deadline by) {
     if (waitpid(child.pid, &status, 0) == child.pid) child.status = status;
   }
   return child.status;
+}
+
+bool Processes::skipped(Deadline by) {
+  for (size_t i = 0; i < children_.size(); ++i) {
+    const int status = status_of(i, by);
+    if (status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == kExitSkipped) return true;
+  }
+  return false;
+}
+
+std::string Processes::end_of(size_t node) {
+  const int status = status_of(node, Deadline::after_ms(0));
+  if (status == -1) return "";
+  if (WIFSIGNALED(status)) return fmt::format("signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+  const char* why = shared_->nodes[node].why.data();
+  return *why != '\0' ? why : fmt::format("exit status {}", WEXITSTATUS(status));
+}
+
+std::string Processes::ends() {
+  std::string text;
+  for (size_t i = 0; i < children_.size(); ++i) {
+    const std::string end = end_of(i);
+    if (!end.empty()) text += fmt::format("{}node {} ended: {}", text.empty() ? "" : "; ", i, end);
+  }
+  return text;
 }
 
 }  // namespace hecaton::node

@@ -41,18 +41,23 @@ class Processes {
   // Runs in each node's process: between go and done.
   using Body = std::function<Result<uint64_t>(Node& node, size_t number)>;
 
-  // `config`: but for `self` and `nodes`. Error: a node did not come.
-  static Result<std::unique_ptr<Processes>> start(NodeConfig config, const Body& body);
+  // `config`: but for `self` and `nodes`. Error: a node did not come; `problem`, if given, says which and why;
+  // kUnsupported: this machine cannot run nodes, or not for this user.
+  static Result<std::unique_ptr<Processes>> start(NodeConfig config, const Body& body, std::string* problem = nullptr);
   ~Processes();  // kills what is left
 
   void go();
-  // Waits until all have done their part; false if one of them ended instead, or it took too long.
+  // Waits until all have done their part; false as soon as one of them has ended instead, or if it takes too long.
   bool all_done(Deadline by);
   // Node 0 copies guest memory to shared().memory; then all end. False: a node did not end well.
   bool look_and_end(Deadline by);
   void kill(size_t node);
   // How node `node` ended, as waitpid() tells, or -1 if it has not by then.
   int status_of(size_t node, Deadline by);
+  // Whether one ended because this machine cannot run it, which makes others end too. Waits for the end of all.
+  bool skipped(Deadline by);
+  // Which nodes have ended, and why; empty if none.
+  std::string ends();
 
   Shared& shared() { return *shared_; }
 
@@ -63,7 +68,13 @@ class Processes {
     int status = -1;
   };
   Processes() = default;
+  Result<void> connect(NodeConfig config, const Body& body, std::string* problem);
+  Result<void> fork_node(NodeConfig& config, size_t number, std::vector<TcpListener>& listeners, const Body& body);
+  Error not_connected(std::string* problem);
+  std::string end_of(size_t node);  // empty: it has not ended
   bool hear(Child& child, char step, Deadline by);
+  // False as soon as one of them has ended instead.
+  bool hear_all(char step, Deadline by);
   void say(Child& child, char step);
 
   Shared* shared_ = nullptr;

@@ -2,8 +2,11 @@
 
 import html.parser
 import json
+import os
+import signal
+import subprocess
 
-from harness import EndToEndTest
+from harness import HECATON, EndToEndTest, parent_of, wait_until
 
 LIMIT = {"limit": {"uffd_us", "tcp_us"}}
 PREFETCH = {"prefetch": {"issued", "used", "late"}}
@@ -88,6 +91,8 @@ class BenchTest(EndToEndTest):
                 ((), "which one.*fault.*all"), (("speed",), "no 'speed'.*fault.*all"),
                 (("fault", "--frobnicate"), "hecaton bench fault: .*frobnicate"),
                 (("fault", "--rounds", "few"), "hecaton bench fault: --rounds.*few"),
+                (("pingpong", "--rounds", "1000000"), "hecaton bench pingpong: --rounds.*100000"),
+                (("pingpong", "--seal"), "hecaton bench pingpong: .*--seal"),
                 (("fault", "--html", ""), "--html.*missing"), (("fault", "--size", "900T"), "'900T'.*16T")):
             with self.subTest(arguments=arguments):
                 status, said = self.hecaton("bench", *arguments)
@@ -115,6 +120,16 @@ class BenchTest(EndToEndTest):
             self.assertIn(f"hecaton bench {name}: {problem}", said)
         self.assertGreater(figures["pingpong"]["p50_us"], 0)
         self.assertIn("pingpong", (self.directory / "page.html").read_text())
+
+    def test_a_node_that_is_killed_is_named(self):
+        bench = subprocess.Popen([HECATON, "bench", "pingpong", "--rounds", "20000"], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environment)
+        self.addCleanup(bench.kill)
+        node = wait_until("a node", lambda: [pid for pid in self.processes() if parent_of(pid) == bench.pid], 60)[0]
+        os.kill(node, signal.SIGKILL)
+        said = bench.communicate(timeout=60)[0].decode()
+        self.assertEqual(3, bench.returncode, said)
+        self.assertRegex(said, r"hecaton bench pingpong: .*node \d ended.*signal 9")
 
     def test_every_benchmark_explains_itself(self):
         for name in (*PROMISED, "all"):

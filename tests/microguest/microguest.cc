@@ -8,19 +8,22 @@
 // kernels before 6.4. HECATON_MICROGUEST_COUNT replaces the count of each run (the counts of docs/coherence.md take
 // minutes). `kill`: one node is killed while all run; the others must stop within a second, and say why.
 //
-// Exit status 0: all was as it must be. 1: something was not. 77: this machine cannot run it.
+// Exit status 0: all was as it must be. 1: something was not, or could not be written. 2: the command line is wrong.
+// 77: this machine cannot run it.
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
-#include <thread>
 
 #include "base/clock.h"
 #include "guest_machine.h"
 #include "node/processes.h"
+#include "os/memory.h"
 
 namespace {
 
@@ -30,43 +33,65 @@ using node::kExitSkipped;
 using node::kExitStopped;
 using node::Shared;
 
+// What the nodes see of so many, in bytes, is far from the end of 64 bits.
+constexpr uint64_t kMostCount = 1'000'000'000'000;
+constexpr uint64_t kMostRuns = 1'000'000'000, kMostHoldUs = 1'000'000, kMostSilenceMs = 600'000;
+
 struct Options {
   std::string program;
   uint64_t nodes = 0, count = 0, runs = 1, hold_us = 100, silence_ms = 800;
   bool threads = false, copy = false;
 };
 
-int usage() {
-  std::fprintf(stderr,
-               "microguest PROGRAM|kill|list [--nodes N] [--count N] [--runs N] [--threads] [--copy] [--hold-us N] "
-               "[--silence-ms N]\n");
-  return 2;
+constexpr int kExitUsage = 2;
+
+std::vector<std::string> names() {
+  std::vector<std::string> all{"kill", "list"};
+  for (const Program& program : programs()) all.emplace_back(program.name);
+  return all;
 }
 
-bool parse(int argc, char** argv, Options& options) {
-  if (argc < 2) return false;
-  options.program = argv[1];
-  for (int i = 2; i < argc; ++i) {
-    const std::string name = argv[i];
-    uint64_t* number = name == "--nodes"        ? &options.nodes
-                       : name == "--count"      ? &options.count
-                       : name == "--runs"       ? &options.runs
-                       : name == "--hold-us"    ? &options.hold_us
-                       : name == "--silence-ms" ? &options.silence_ms
-                                                : nullptr;
-    if (number != nullptr) {
-      if (++i == argc) return false;
-      *number = std::strtoull(argv[i], nullptr, 10);
-    } else if (name == "--threads") {
-      options.threads = true;
-    } else if (name == "--copy") {
-      options.copy = true;
-    } else {
-      return false;
-    }
+void add_options(CLI::App& app, Options& options, const CLI::Validator& counts) {
+  app.add_option("PROGRAM", options.program)->required()->check(CLI::IsMember(names()));
+  app.add_option("--nodes", options.nodes, "processes; default: what the program needs, or 2")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{node::kMostProcesses}));
+  app.add_option("--count", options.count, "runs of the program's loop at each node")->check(counts);
+  app.add_option("--runs", options.runs, "of the whole program")->check(CLI::Range(uint64_t{1}, kMostRuns));
+  app.add_flag("--threads", options.threads, "plain threads instead of guests");
+  app.add_flag("--copy", options.copy, "map protected pages in the way of kernels before 6.4");
+  app.add_option("--hold-us", options.hold_us, "how long a node keeps a page")
+      ->check(CLI::Range(uint64_t{0}, kMostHoldUs));
+  app.add_option("--silence-ms", options.silence_ms, "how long until a silent node is lost")
+      ->check(CLI::Range(uint64_t{1}, kMostSilenceMs));
+}
+
+int refuse(const std::string& what) {
+  std::fprintf(stderr, "microguest: %s; microguest --help shows the options\n", what.c_str());
+  return kExitUsage;
+}
+
+// None: `options` has it all. Else the exit status, and all is said.
+std::optional<int> parse(int argc, char** argv, Options& options) {
+  CLI::App app{"Small programs on one memory over several nodes, each a process, and a check of what they saw.",
+               "microguest"};
+  const CLI::Range counts(uint64_t{1}, kMostCount);
+  add_options(app, options, counts);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return refuse(error.what());
   }
-  if (const char* count = std::getenv("HECATON_MICROGUEST_COUNT")) options.count = std::strtoull(count, nullptr, 10);
-  return options.nodes <= node::kMostProcesses;
+  if (options.program == "list" && argc > 2) return refuse(std::string("list takes nothing more: ") + argv[2]);
+  if (options.program == "kill" && options.nodes == 1) return refuse("--nodes 1: kill wants one that survives");
+  if (const char* variable = std::getenv("HECATON_MICROGUEST_COUNT")) {
+    const std::string wrong = counts(std::string(variable));
+    if (!wrong.empty()) return refuse("HECATON_MICROGUEST_COUNT: " + wrong);
+    options.count = std::strtoull(variable, nullptr, 0);
+  }
+  return std::nullopt;
 }
 
 node::NodeConfig config_of(const Options& options, uint64_t nodes) {
@@ -85,6 +110,8 @@ class Seen {
     const uint64_t page_words = kPageBytes / 8;
     stride_ = (words + page_words - 1) / page_words * page_words;
     if (stride_ == 0) return;
+    // It is filled at once: the kernel would end some program.
+    if (const uint64_t available = available_memory(); available != 0 && bytes() > available) return;
     void* at = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (at != MAP_FAILED) words_at_ = static_cast<uint64_t*>(at);
   }
@@ -121,28 +148,35 @@ Verdict verdict_on(const Program& program, Outcome& outcome, Shared& shared, See
   return program.check(outcome);
 }
 
+// Why the nodes do not run as they should: they could not start, or some have ended.
+int tell_failure(const Error& error, const std::string& problem) {
+  std::fprintf(stderr, "%s\n", problem.c_str());
+  return error.code == ErrorCode::kUnsupported ? kExitSkipped : 1;
+}
+int tell_ends(node::Processes& all) {
+  if (all.skipped(Deadline::after_ms(2000))) return kExitSkipped;
+  std::fprintf(stderr, "%s\n", all.ends().c_str());
+  return 1;
+}
+
 int run_once(const Options& options, const Program& program, uint64_t run) {
   const uint64_t nodes = program.nodes != 0 ? program.nodes : options.nodes != 0 ? options.nodes : 2;
   const uint64_t asked = options.count != 0 ? options.count : program.ci_count;
   const uint64_t count = (asked + program.round - 1) / program.round * program.round;
   Seen seen(nodes, program.words_seen * count);
   if (!seen.ok()) return std::fprintf(stderr, "no memory for what the nodes see\n"), 1;
-  auto processes =
-      node::Processes::start(config_of(options, nodes), [&](node::Node& node, size_t number) -> Result<uint64_t> {
+  std::string problem;
+  auto processes = node::Processes::start(
+      config_of(options, nodes),
+      [&](node::Node& node, size_t number) -> Result<uint64_t> {
         return run_program(options, program, node, number, nodes, count, seen.of(number));
-      });
-  if (!processes.ok()) return std::fprintf(stderr, "%s\n", processes.error().describe().c_str()), 1;
+      },
+      &problem);
+  if (!processes.ok()) return tell_failure(processes.error(), problem);
   node::Processes& all = **processes;
   const int64_t start_ns = monotonic_ns();
   all.go();
-  if (!all.all_done(Deadline::never()) || !all.look_and_end(Deadline::after_ms(60'000))) {
-    for (uint64_t i = 0; i < nodes; ++i) {
-      const int status = all.status_of(i, Deadline::after_ms(2000));
-      if (WIFEXITED(status) && WEXITSTATUS(status) == kExitSkipped) return kExitSkipped;
-      std::fprintf(stderr, "node %lu: status %d, %s\n", i, status, all.shared().nodes[i].why.data());
-    }
-    return 1;
-  }
+  if (!all.all_done(Deadline::never()) || !all.look_and_end(Deadline::after_ms(60'000))) return tell_ends(all);
   const double seconds = static_cast<double>(monotonic_ns() - start_ns) / 1e9;
   Outcome outcome{nodes, count, {}, {}};
   const Verdict verdict = verdict_on(program, outcome, all.shared(), seen);
@@ -163,19 +197,18 @@ int run_once(const Options& options, const Program& program, uint64_t run) {
 int run_kill(const Options& options) {
   const uint64_t nodes = options.nodes != 0 ? options.nodes : 3;
   const Program& program = programs().front();
-  auto processes =
-      node::Processes::start(config_of(options, nodes), [&](node::Node& node, size_t number) -> Result<uint64_t> {
+  std::string problem;
+  auto processes = node::Processes::start(
+      config_of(options, nodes),
+      [&](node::Node& node, size_t number) -> Result<uint64_t> {
         return run_program(options, program, node, number, nodes, UINT64_MAX, {});
-      });
-  if (!processes.ok()) return std::fprintf(stderr, "%s\n", processes.error().describe().c_str()), 1;
+      },
+      &problem);
+  if (!processes.ok()) return tell_failure(processes.error(), problem);
   node::Processes& all = **processes;
   all.go();
   (void)all.all_done(Deadline::after_ms(300));  // they never are: time for them to be in the middle of it
-  for (uint64_t i = 0; i < nodes; ++i) {
-    if (const int status = all.status_of(i, Deadline::after_ms(0)); status != -1) {
-      return WIFEXITED(status) && WEXITSTATUS(status) == kExitSkipped ? kExitSkipped : 1;
-    }
-  }
+  if (!all.ends().empty()) return tell_ends(all);
   const int64_t killed_ns = monotonic_ns();
   all.kill(nodes - 1);
   const std::string named = "node " + std::to_string(nodes - 1) + " is lost";
@@ -191,11 +224,7 @@ int run_kill(const Options& options) {
   return good ? 0 : 1;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  Options options;
-  if (!parse(argc, argv, options)) return usage();
+int run(const Options& options) {
   if (options.program == "kill") return run_kill(options);
   for (const Program& program : programs()) {
     if (options.program == "list") std::printf("%s\n", program.name.data());
@@ -203,7 +232,17 @@ int main(int argc, char** argv) {
     for (uint64_t run = 1; run <= options.runs; ++run) {
       if (const int status = run_once(options, program, run); status != 0) return status;
     }
-    return 0;
   }
-  return options.program == "list" ? 0 : usage();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  const std::optional<int> told = parse(argc, argv, options);
+  const int status = told ? *told : run(options);
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return status;
+  std::fprintf(stderr, "microguest: what it found could not be written\n");
+  return status == 0 ? 1 : status;
 }
