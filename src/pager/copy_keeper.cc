@@ -185,11 +185,14 @@ void CopyKeeper::repeat_discards() {
   std::vector<PageRun> runs;
   for (; !unsure_.empty() && watch_.owed() < Evictor::kDiscardsAtOnce; unsure_.pop_back()) {
     const auto [extent, donor] = unsure_.back();
-    if (!usable(donor) || !context_.state.placement.copies_of(extent).has(donor)) continue;
+    if (!context_.pool.states().connected(donor)) continue;  // else: see take_over_copies()
+    if (!context_.state.placement.copies_of(extent).has(donor)) continue;
     runs.clear();
     const uint64_t end = std::min(context_.state.table.pages(), (extent.value + 1) * kPagesPerExtent);
     for (PageNumber page(extent.value * kPagesPerExtent); page.value < end; ++page) {
-      if (context_.state.table.get(page).state != PageState::kAbsent) continue;
+      // What is not held here was not sent since it was discarded: whatever that donor has of it is of before.
+      const PageStatus status = context_.state.table.get(page);
+      if (status.held && status.state != PageState::kAbsent) continue;
       if (runs.empty() || runs.back().end() != page) runs.push_back({page, 0});
       ++runs.back().count;
     }
