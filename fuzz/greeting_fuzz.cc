@@ -3,44 +3,30 @@
 //
 // The input is what the caller sends, in parts: one byte for how much comes at once, then so many bytes.
 #include <algorithm>
-#include <cstring>
 
 #include "base/random.h"
 #include "fuzz.h"
 #include "node/greeting.h"
+#include "said_stream.h"
 
 using namespace hecaton;
 using namespace hecaton::node;
 
 namespace {
 
-class CallerStream final : public Stream {
+// Counts what it is told.
+class CallerStream final : public fuzz::SaidStream {
  public:
-  void say(std::span<const std::byte> bytes) { says_ = bytes; }
-  IoResult receive(std::span<std::byte> into) override {
-    HEC_CHECK(!into.empty());
-    const size_t bytes = std::min(says_.size(), into.size());
-    if (bytes == 0) return {IoResult::Kind::kWouldBlock, 0};
-    std::memcpy(into.data(), says_.data(), bytes);
-    says_ = says_.subspan(bytes);
-    taken_ += bytes;
-    return {IoResult::Kind::kBytes, bytes};
-  }
   IoResult send(std::span<const iovec> pieces) override {
     size_t bytes = 0;
     for (const iovec& piece : pieces) bytes += piece.iov_len;
     heard_ += bytes;
     return {IoResult::Kind::kBytes, bytes};
   }
-  int fd() const override { return -1; }
-  bool finish_sending() override { return true; }
-
-  size_t taken() const { return taken_; }
   size_t heard() const { return heard_; }
 
  private:
-  std::span<const std::byte> says_;
-  size_t taken_ = 0, heard_ = 0;
+  size_t heard_ = 0;
 };
 
 // Node 0 of four, of the VM and shape that the seeds name.

@@ -4,36 +4,16 @@
 // The input is what the other node sends, in parts: one byte for how much comes at once (bits 0-6, in steps of 8) and
 // on which lane (bit 7), then so many bytes.
 #include <algorithm>
-#include <cstring>
 
 #include "fuzz.h"
 #include "node/peer_link.h"
+#include "said_stream.h"
 
 using namespace hecaton;
 using node::Lane;
 using node::PeerLink;
 
 namespace {
-
-class LaneStream final : public Stream {
- public:
-  void say(std::span<const std::byte> bytes) { says_ = bytes; }
-  bool silent() const { return says_.empty(); }
-  IoResult receive(std::span<std::byte> into) override {
-    HEC_CHECK(!into.empty());
-    const size_t bytes = std::min(says_.size(), into.size());
-    if (bytes == 0) return {IoResult::Kind::kWouldBlock, 0};
-    std::memcpy(into.data(), says_.data(), bytes);
-    says_ = says_.subspan(bytes);
-    return {IoResult::Kind::kBytes, bytes};
-  }
-  IoResult send(std::span<const iovec>) override { return {IoResult::Kind::kWouldBlock, 0}; }
-  int fd() const override { return -1; }
-  bool finish_sending() override { return true; }
-
- private:
-  std::span<const std::byte> says_;
-};
 
 // As the engine does. False: the peer broke the protocol.
 bool take_all(PeerLink& link, std::array<size_t, wire::kLanes>& open_bytes) {
@@ -59,8 +39,8 @@ bool take_all(PeerLink& link, std::array<size_t, wire::kLanes>& open_bytes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  auto urgent = std::make_unique<LaneStream>(), pages = std::make_unique<LaneStream>();
-  LaneStream* const lanes[] = {urgent.get(), pages.get()};
+  auto urgent = std::make_unique<fuzz::SaidStream>(), pages = std::make_unique<fuzz::SaidStream>();
+  fuzz::SaidStream* const lanes[] = {urgent.get(), pages.get()};
   PeerLink link(NodeId(1), std::move(urgent), std::move(pages));
   std::array<size_t, wire::kLanes> open_bytes{};
   std::span<const std::byte> bytes = fuzz::bytes_of(data, size);
