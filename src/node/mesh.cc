@@ -15,6 +15,8 @@ namespace {
 // As many callers may be in the middle of their greeting; one more, and the one that is so longest is dropped.
 // Strangers that connect and say nothing keep nobody waiting so; one of this VM that is dropped calls again.
 constexpr size_t kMostCallers = 64;
+// And so few are taken at once, that each is listened to a few times before it may have to give way.
+constexpr int kAcceptsAtOnce = 16;
 constexpr int64_t kRetryMs = 20;
 
 using Streams = std::array<std::unique_ptr<Stream>, wire::kLanes>;
@@ -42,7 +44,7 @@ class Mesh {
 
  private:
   Result<std::unique_ptr<Stream>> call(NodeId to, Lane lane);
-  Result<void> accept_all();
+  Result<void> accept_some();
   void advance(Waiting& caller);
   void refuse(const Waiting& caller, const char* why);
   Result<void> look_for_ends();
@@ -126,8 +128,8 @@ void Mesh::refuse(const Waiting& caller, const char* why) {
                           : fmt::format("a caller that says nothing of itself: {}", why);
 }
 
-Result<void> Mesh::accept_all() {
-  for (;;) {
+Result<void> Mesh::accept_some() {
+  for (int i = 0; i < kAcceptsAtOnce; ++i) {
     Result<std::unique_ptr<Stream>> accepted = listener_.accept();
     if (!accepted.ok()) {
       problem_ = fmt::format("{}: {}", listener_.address().printable(), accepted.error().describe());
@@ -142,6 +144,7 @@ Result<void> Mesh::accept_all() {
     refuse(callers_.front(), "it was slower than all who called after it");
     callers_.pop_front();
   }
+  return {};
 }
 
 void Mesh::advance(Waiting& caller) {
@@ -177,7 +180,7 @@ Result<void> Mesh::accept_higher() {
       if (watched[1 + i].revents != 0) advance(callers_[i]);
     }
     std::erase_if(callers_, [](const Waiting& caller) { return !caller.stream; });
-    if (watched[0].revents != 0) HEC_TRY(accept_all());
+    if (watched[0].revents != 0) HEC_TRY(accept_some());
   }
   return {};
 }
