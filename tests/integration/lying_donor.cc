@@ -120,14 +120,25 @@ void LyingDonor::change(wire::PageEntry& entry, Bytes& bytes) {
     bytes = first;
   } else if (lie == Lie::kBitFlipped) {
     bytes[bytes.size() / 2] ^= std::byte{1};
-  } else if (lie == Lie::kAnotherPage && !last_.empty()) {
-    bytes = last_;
+  } else if (const Bytes* another = another_than(entry.page); lie == Lie::kAnotherPage && another) {
+    bytes = *another;
   }
-  last_ = honest;
+  remember(entry.page, honest);
   if (bytes == honest) return;
   entry.stored_bytes = static_cast<uint16_t>(bytes.size());
   entry.checksum = wire::page_checksum(bytes, entry.page, entry.version);
   lies_told_.fetch_add(1);
+}
+
+// Nothing: no other page has been read.
+const LyingDonor::Bytes* LyingDonor::another_than(PageNumber page) const {
+  const Read& read = last_.page == page ? before_ : last_;
+  return read.bytes.empty() ? nullptr : &read.bytes;
+}
+
+void LyingDonor::remember(PageNumber page, Bytes bytes) {
+  if (last_.page != page) before_ = std::move(last_);
+  last_ = {page, std::move(bytes)};
 }
 
 }  // namespace hecaton

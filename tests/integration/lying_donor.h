@@ -24,7 +24,7 @@ class LyingDonor {
     kNone,
     kOlderBytes,   // what the page was when it was read first
     kBitFlipped,   // in the middle
-    kAnotherPage,  // what was read last before
+    kAnotherPage,  // what was read last of another one
   };
   static std::optional<Lie> lie_named(std::string_view name);  // none, older, flipped, another
 
@@ -46,6 +46,10 @@ class LyingDonor {
     std::unique_ptr<Stream> host, donor;
     Bytes from_donor;  // not relayed yet
   };
+  struct Read {
+    PageNumber page;
+    Bytes bytes;
+  };
   LyingDonor(TcpListener listener, NodeUrl honest, WakeFlag wake)
       : listener_(std::move(listener)), honest_(std::move(honest)), wake_(std::move(wake)) {}
 
@@ -55,6 +59,8 @@ class LyingDonor {
   bool relay_frames(Link& link);
   Bytes told(const wire::FrameHeader& header, std::span<const std::byte> body);
   void change(wire::PageEntry& entry, Bytes& bytes);
+  const Bytes* another_than(PageNumber page) const;
+  void remember(PageNumber page, Bytes bytes);
 
   TcpListener listener_;
   NodeUrl honest_;
@@ -64,7 +70,7 @@ class LyingDonor {
   std::atomic<uint64_t> honest_pages_{0}, lies_told_{0};
   std::deque<Link> links_;
   std::unordered_map<uint64_t, Bytes> first_;  // of each page
-  Bytes last_;
+  Read last_, before_;                         // of two different pages
   std::thread thread_;
 };
 
