@@ -42,7 +42,8 @@ TEST(Scheduling, KnowsNothingOfAThreadThatIsGone) {
     gone = this_thread();
     EXPECT_TRUE(last.of(gone).has_value());
   }).join();
-  EXPECT_EQ(last.of(gone), std::nullopt);
+  // Who joins a thread is woken a little before the kernel forgets it.
+  while (last.of(gone)) std::this_thread::yield();
   EXPECT_FALSE(run_only_on(CPU_SETSIZE - 1) && usable_processors().back() != CPU_SETSIZE - 1);
 }
 
