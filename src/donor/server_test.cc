@@ -23,10 +23,27 @@ std::unique_ptr<DonorServer> start_server(DonorConfig config = {}) {
 
 constexpr const char* kToken = "a-token-for-the-tests-of-the-donor";
 
-std::unique_ptr<Stream> tls_to(const DonorServer& server) {
+Result<std::unique_ptr<Stream>> try_tls_to(const DonorServer& server) {
   NodeUrl url = server.address();
   url.token = kToken;
-  return connect_to(url, Credentials(), Deadline::after_ms(kPatienceMs)).value();
+  return connect_to(url, Credentials(), Deadline::after_ms(kPatienceMs));
+}
+
+std::unique_ptr<Stream> tls_to(const DonorServer& server) {
+  return try_tls_to(server).value();
+}
+
+// A host that has said hello before its time was up, which is short in these tests: on a busy machine not the first.
+template <typename Connect>
+Host known_host(Connect connect) {
+  for (;;) {
+    Result<std::unique_ptr<Stream>> stream = connect();
+    if (!stream.ok()) continue;
+    Host host(std::move(stream).value());
+    if (!host.say(hello_frame()).ok() || !host.reply().ok()) continue;
+    EXPECT_EQ(host.ask(open_frame(region_named("vm", 64_MiB, 8_MiB))).status(), Status::kOk);
+    return host;
+  }
 }
 
 TEST(DonorServer, ServesSeveralConnectionsOfOneVm) {
@@ -76,9 +93,9 @@ TEST(DonorServer, AMalformedFrameIsAnsweredEvenWithMuchInputUnread) {
 
 TEST(DonorServer, APeerThatOwesBytesIsClosedWhenItsTimeIsUp) {
   auto server = start_server({.frame_limit_ms = 40});
-  Host silent(server->address()), partial(server->address()), good(server->address()), stopped(server->address());
-  good.open("vm");
-  stopped.open("vm");
+  Host silent(server->address()), partial(server->address());
+  auto connect = [&] { return connect_tcp(server->address(), Deadline::after_ms(kPatienceMs)); };
+  Host good = known_host(connect), stopped = known_host(connect);
   Bytes frame = read_frame(1, {PageNumber(0)});
   ASSERT_TRUE(stopped.say(Bytes(frame.begin(), frame.end() - 1)).ok());
   ASSERT_TRUE(partial.say(Bytes(frame.begin(), frame.begin() + 5)).ok());
@@ -94,8 +111,8 @@ TEST(DonorServer, APeerThatOwesBytesIsClosedWhenItsTimeIsUp) {
 
 TEST(DonorServer, WhoDoesNotFinishTheTlsHandshakeInTimeIsClosed) {
   auto server = start_server({.frame_limit_ms = 40, .tls = TlsContext::donor_with_token(kToken).value()});
-  Host silent(server->address()), partial(server->address()), good(tls_to(*server));
-  good.open("vm");
+  Host silent(server->address()), partial(server->address());
+  Host good = known_host([&] { return try_tls_to(*server); });
   ASSERT_TRUE(partial.say(Bytes{std::byte{22}, std::byte{3}, std::byte{1}, std::byte{1}}).ok());
   EXPECT_TRUE(silent.is_closed());
   EXPECT_TRUE(partial.is_closed());
