@@ -88,13 +88,16 @@ TEST_F(NodePeers, StrangersAreTurnedAwayAndTheRightOneIsWaitedFor) {
 }
 
 TEST_F(NodePeers, ANodeThatWaitsInVainSaysForWhomAndWhomItTurnedAway) {
-  config_.start_ms = 500;
   std::string problem;
-  auto starting = std::async(std::launch::async, [&] { return Node::start(config_, listener_, &problem); });
   Greeting stranger = greeting();
   stranger.secret[0] = std::byte{0};
-  EXPECT_FALSE(call(stranger, Lane::kUrgent).ok());
-  EXPECT_EQ(starting.get().error().code, ErrorCode::kTimeout);
+  // As long as a busy machine takes to hear the stranger out.
+  for (config_.start_ms = 500; config_.start_ms < 20'000 && problem.find("secret") == problem.npos;
+       config_.start_ms *= 2) {
+    auto starting = std::async(std::launch::async, [&] { return Node::start(config_, listener_, &problem); });
+    EXPECT_FALSE(call(stranger, Lane::kUrgent).ok());
+    EXPECT_EQ(starting.get().error().code, ErrorCode::kTimeout);
+  }
   EXPECT_THAT(problem, HasSubstr("node 1 at 127.0.0.1:"));
   EXPECT_THAT(problem, HasSubstr("does not know this VM's secret"));
 }
