@@ -6,11 +6,13 @@
 #include <cstring>
 
 #include "donor/server.h"
+#include "os/own_loopback_for_tests.h"
 
 namespace hecaton {
 namespace {
 
 constexpr size_t kDonors = 5;
+constexpr int64_t kPatienceMs = 60'000;  // far beyond what anything takes
 
 class DonorPoolTest : public testing::Test {
  protected:
@@ -23,6 +25,7 @@ class DonorPoolTest : public testing::Test {
     config.vm_name = "vm";
     config.region_bytes = 2 * kDonors * kExtentBytes;
     config.most_links = most_links;
+    config.connect_ms = kPatienceMs;
     return DonorPool::open(config, problem);
   }
   std::unique_ptr<DonorPool> open(size_t most_links) {
@@ -179,6 +182,7 @@ struct Takeover : DonorPoolTest {
     config_.vm_name = "vm";
     config_.region_bytes = 2 * kDonors * kExtentBytes;
     config_.identity.instance = 77;
+    config_.connect_ms = kPatienceMs;
     config_.placement_words = words_;
     config_.records = records_;
   }
@@ -208,7 +212,9 @@ TEST_F(Takeover, ADonorThatIsInThePoolByAnotherNameIsNotAdded) {
 TEST_F(Takeover, ADonorThatWasDrainedStaysSoThoughItIsStartedAnew) {
   std::string problem;
   auto pool = next_pager();
-  auto away = DonorServer::start({.lends_bytes = 4_MiB, .threads = 1, .grace_ms = 3'600'000}).value();
+  DonorConfig config{.lends_bytes = 4_MiB, .threads = 1, .grace_ms = 3'600'000};
+  config.listen.host = own_loopback();
+  auto away = DonorServer::start(config).value();
   const NodeUrl url = away->address(0);
   ASSERT_TRUE(pool->add(url, &problem).ok()) << problem;
   ASSERT_TRUE(pool->drain(url, &problem).ok()) << problem;
@@ -216,7 +222,6 @@ TEST_F(Takeover, ADonorThatWasDrainedStaysSoThoughItIsStartedAnew) {
   pool->connection_ended(kDonors, Error{ErrorCode::kClosed, 0, "its process ended"});
   int64_t now = 0;
   for (; pool->states().of(kDonors) != DonorState::kLost; now += 1'000'000'000) pool->tend(now);
-  DonorConfig config{.lends_bytes = 4_MiB, .threads = 1, .grace_ms = 3'600'000};
   config.listen = url;
   away = DonorServer::start(config).value();
   for (int i = 0; i < 100 && pool->donors() == kDonors + 1; ++i, now += 10'000'000'000) pool->tend(now);

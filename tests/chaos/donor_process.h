@@ -13,12 +13,16 @@
 #include <string>
 #include <vector>
 
+#include "os/own_loopback_for_tests.h"
+
 namespace chaos {
 
 // A hecatond at a port of its own, which it keeps when it is started anew.
 class Donor {
  public:
-  Donor(const std::string& program, const std::string& size) : program_(program), size_(size) { start("127.0.0.1:0"); }
+  Donor(const std::string& program, const std::string& size) : program_(program), size_(size) {
+    start(hecaton::own_loopback() + ":0");
+  }
   ~Donor() { kill(); }
   Donor(const Donor&) = delete;
   Donor& operator=(const Donor&) = delete;

@@ -10,6 +10,7 @@
 #include <random>
 
 #include "base/sanitized_for_tests.h"
+#include "os/own_loopback_for_tests.h"
 
 namespace hecaton::donor {
 namespace {
@@ -246,7 +247,7 @@ TEST(Hecatond, AHostThatIsKilledLeavesNothingBehind) {
 }
 
 TEST(Hecatond, WhenItIsKilledItsHostsLearnItAndTheNextOneHoldsNothing) {
-  Donor donor;
+  Donor donor({.listen = own_loopback() + ":0"});
   Host host(donor.address());
   host.open("vm");
   uint64_t instance = donor.stat().donor_instance;
