@@ -134,6 +134,7 @@ class Chaos {
     } else {
       donor.kill();
       std::this_thread::sleep_for(std::chrono::milliseconds(random_() % 300));
+      await_notice();
       await_protection();
       reprotected_ms_.push_back(ms(hecaton::monotonic_ns() - began));
       donor.restart();
@@ -142,6 +143,15 @@ class Chaos {
     (hang ? hang_pauses_ms_ : pauses_ms_).push_back(ms(worst_ns_.load()));
   }
 
+  static size_t live_of(const hecaton::PagerStats& stats) {
+    return static_cast<size_t>(std::count_if(stats.nodes.begin(), stats.nodes.end(), [](const auto& node) {
+      return node.state == "live" || node.state == "full";
+    }));
+  }
+  // A donor was killed. As long as that is not known, what it had counts as protected.
+  void await_notice() {
+    while (live_of(region_->stats()) == donors_.size() && shared_.wrong.load() == 0) std::this_thread::sleep_for(1ms);
+  }
   void await_protection() {
     while (region_->stats().exposed_bytes > 0 && shared_.wrong.load() == 0) std::this_thread::sleep_for(5ms);
   }
@@ -149,9 +159,7 @@ class Chaos {
   void await_all() {
     for (;;) {
       const auto stats = region_->stats();
-      const auto live = std::count_if(stats.nodes.begin(), stats.nodes.end(),
-                                      [](const auto& node) { return node.state == "live" || node.state == "full"; });
-      if ((live == 3 && stats.exposed_bytes == 0) || shared_.wrong.load() > 0) return;
+      if ((live_of(stats) == donors_.size() && stats.exposed_bytes == 0) || shared_.wrong.load() > 0) return;
       std::this_thread::sleep_for(5ms);
     }
   }
