@@ -92,7 +92,7 @@ class DonorsTest(EndToEndTest):
         self.assertIsNone(donor.process.poll(), "a full donor goes on serving")
 
     def test_one_that_does_not_answer_is_named(self):
-        address = f"127.0.0.1:{closed_port()}"
+        address = f"127.0.0.1:{closed_port(self)}"
         guest = Guest(self, options=("--node", address))
         self.assertIn(guest.finish(30), (2, 3, 4), guest.story())
         self.assertIn(address, guest.errors())

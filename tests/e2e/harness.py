@@ -297,11 +297,12 @@ class EndToEndTest(unittest.TestCase):
         return report
 
 
-def closed_port():
-    """A loopback port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def closed_port(test):
+    """A loopback port on which nobody listens, nor can as long as the test runs: it is taken."""
+    holder = socket.socket()
+    test.addCleanup(holder.close)
+    holder.bind(("127.0.0.1", 0))
+    return holder.getsockname()[1]
 
 
 class Qmp:
