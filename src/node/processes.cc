@@ -28,6 +28,8 @@ bool write_step(int line, char step) {
   return send(line, &step, 1, MSG_NOSIGNAL) == 1;
 }
 
+constexpr int64_t kEndsTogetherMs = 5000;
+
 // Which of a node's errors say that no node can run on this machine, or not for this user.
 bool cannot_run_here(const Error& error) {
   return error.code == ErrorCode::kUnsupported || error.code == ErrorCode::kPermission;
@@ -228,6 +230,11 @@ std::string Processes::end_of(size_t node) {
 
 std::string Processes::ends() {
   std::string text;
+  bool any = false;
+  for (size_t i = 0; i < children_.size(); ++i) any = status_of(i, Deadline::after_ms(0)) != -1 || any;
+  // One end causes the others, and may be seen after them: of a process that is killed, connections may close first.
+  const auto by = Deadline::after_ms(kEndsTogetherMs);
+  for (size_t i = 0; any && i < children_.size(); ++i) (void)status_of(i, by);
   for (size_t i = 0; i < children_.size(); ++i) {
     const std::string end = end_of(i);
     if (!end.empty()) text += fmt::format("{}node {} ended: {}", text.empty() ? "" : "; ", i, end);

@@ -56,7 +56,7 @@ class Processes {
   int status_of(size_t node, Deadline by);
   // Whether one ended because this machine cannot run it, which makes others end too. Waits for the end of all.
   bool skipped(Deadline by);
-  // Which nodes have ended, and why; empty if none.
+  // Which nodes have ended, and why; empty if none. If one has, waits for the others, some seconds at most.
   std::string ends();
 
   Shared& shared() { return *shared_; }

@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 namespace hecaton::node {
 namespace {
@@ -46,6 +49,37 @@ TEST(Processes, TheEndOfAnyNodeIsNoticedWhileOthersWork) {
     for (;;) pause();  // without a touch of memory, so that it does not miss the other node
   });
   ASSERT_TRUE(nodes.ok()) << nodes.error().describe();
+  (*nodes)->go();
+  EXPECT_FALSE((*nodes)->all_done(Deadline::never()));
+  EXPECT_THAT((*nodes)->ends(), HasSubstr("node 1 ended: signal 9"));
+}
+
+// As if a node's end took long: its connections are closed, and its line to its parent only after the ends that this
+// causes, when nobody holds the other end of `caused` any more.
+[[noreturn]] void hold_line_open(OwnedFd& caused_from, OwnedFd& caused_to) {
+  for (int fd = 3; fd < 1024; ++fd) {
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET) close(fd);
+  }
+  caused_to.reset();
+  char none;
+  _exit(read(caused_from.get(), &none, 1) == 0 ? 0 : 1);
+}
+
+TEST(Processes, ANodeWhoseEndShowsAfterTheEndsThatItCausesIsNamedToo) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  OwnedFd from(ends[0]), to(ends[1]);
+  auto nodes = Processes::start(config_of(2), [&](Node&, size_t number) -> Result<uint64_t> {
+    if (number == 1) {
+      if (fork() == 0) hold_line_open(from, to);
+      raise(SIGKILL);
+    }
+    for (;;) pause();
+  });
+  ASSERT_TRUE(nodes.ok()) << nodes.error().describe();
+  to.reset();
   (*nodes)->go();
   EXPECT_FALSE((*nodes)->all_done(Deadline::never()));
   EXPECT_THAT((*nodes)->ends(), HasSubstr("node 1 ended: signal 9"));
