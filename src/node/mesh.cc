@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <array>
+#include <cerrno>
 #include <deque>
 
 #include "node/greeting.h"
@@ -27,11 +28,19 @@ struct Waiting {
   Answer answer;
 };
 
+// Why a call to another node failed, for the user.
+std::string words_of(const Error& error) {
+  if (error.os_error == ECONNREFUSED) {
+    return "nobody takes calls there: it is not running, or has begun without this node; start all nodes together";
+  }
+  return error.os_error != 0 ? error.describe() : error.context;
+}
+
 class Mesh {
  public:
-  Mesh(const MeshConfig& config, const TcpListener& listener, Deadline by, std::string& problem)
+  Mesh(const MeshConfig& config, TcpListener listener, Deadline by, std::string& problem)
       : config_(config),
-        listener_(listener),
+        listener_(std::move(listener)),
         by_(by),
         problem_(problem),
         mine_{config.self, config.vm, config.shape, config.secret},
@@ -51,7 +60,7 @@ class Mesh {
   std::string whom_it_waits_for() const;
 
   const MeshConfig& config_;
-  const TcpListener& listener_;
+  const TcpListener listener_;
   const Deadline by_;
   std::string& problem_;
   const Greeting mine_;
@@ -85,7 +94,7 @@ Result<void> Mesh::call_lower() {
       Result<std::unique_ptr<Stream>> stream = call(NodeId(to), lane);
       if (!stream.ok()) {
         if (problem_.empty()) {
-          problem_ = fmt::format("node {} at {}: {}", to, config_.nodes[to].printable(), stream.error().context);
+          problem_ = fmt::format("node {} at {}: {}", to, config_.nodes[to].printable(), words_of(stream.error()));
         }
         return stream.error();
       }
@@ -208,7 +217,7 @@ Result<void> check_openness(const MeshConfig& config, const TcpListener& listene
 
 }  // namespace
 
-Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpListener& listener, Deadline by,
+Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, TcpListener listener, Deadline by,
                                            std::string* problem) {
   std::string unwanted;
   if (problem == nullptr) problem = &unwanted;
@@ -217,7 +226,7 @@ Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpLi
     return fit.error();
   }
   problem->clear();
-  Mesh mesh(config, listener, by, *problem);
+  Mesh mesh(config, std::move(listener), by, *problem);
   HEC_TRY(mesh.call_lower());
   HEC_TRY(mesh.accept_higher());
   return mesh.links();

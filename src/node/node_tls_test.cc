@@ -83,7 +83,7 @@ TEST(NodeTls, ManyThreadsOfBothNodesGetTheirPages) {
 // Node 0 of two, which wants TLS with `trust`; strangers try to be node 1.
 class TlsDoor : public testing::Test {
  protected:
-  TlsDoor() : listener_(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0}).value()) {
+  TlsDoor() : listener_(listen_on_loopback()) {
     config_.nodes = {listener_.address(), listener_.address()};
     config_.pages = {1, 1};
     config_.start_ms = 20'000;
@@ -96,23 +96,23 @@ class TlsDoor : public testing::Test {
     stranger(wrong);
     wrong.self = one.self = NodeId(1);
     std::unique_ptr<Node> first;
-    std::thread start([&] { first = Node::start(zero, listener_).value(); });
+    std::thread start([&] { first = Node::start(zero, std::move(listener_)).value(); });
     std::string problem;
-    auto refused = Node::start(wrong, listener_, &problem);
+    auto refused = Node::start(wrong, listen_on_loopback(), &problem);
     EXPECT_FALSE(refused.ok());
-    auto second = Node::start(one, listener_);
+    auto second = Node::start(one, listen_on_loopback());
     EXPECT_TRUE(second.ok());
     start.join();
     return problem;
   }
 
-  TcpListener listener_;
+  TcpListener listener_;  // until node 0 is started
   NodeConfig config_;
 };
 
 TEST_F(TlsDoor, AStrangerWithAnotherTokenIsTurnedAway) {
   const std::string problem = told(use_token, [](NodeConfig& config) { config.credentials = with_token(kOtherToken); });
-  EXPECT_THAT(problem, HasSubstr("node 0 at " + listener_.address().printable()));
+  EXPECT_THAT(problem, HasSubstr("node 0 at " + config_.nodes[0].printable()));
   EXPECT_THAT(problem, HasSubstr("token"));
 }
 
@@ -138,9 +138,9 @@ TEST_F(TlsDoor, ANodeDoesNotTalkToOneWhoseCertificateIsForAnotherAddress) {
   use_certificates(zero, elsewhere);
   use_certificates(one, elsewhere);
   one.self = NodeId(1);
-  std::thread start([&] { EXPECT_FALSE(Node::start(zero, listener_).ok()); });
+  std::thread start([&] { EXPECT_FALSE(Node::start(zero, std::move(listener_)).ok()); });
   std::string problem;
-  EXPECT_EQ(Node::start(one, listener_, &problem).error().code, ErrorCode::kUntrusted);
+  EXPECT_EQ(Node::start(one, listen_on_loopback(), &problem).error().code, ErrorCode::kUntrusted);
   start.join();
   EXPECT_THAT(problem, HasSubstr("certificate"));
 }
