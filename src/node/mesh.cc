@@ -20,6 +20,20 @@ constexpr size_t kMostCallers = 64;
 constexpr int kAcceptsAtOnce = 16;
 constexpr int64_t kRetryMs = 20;
 
+// TLS, of nodes. See tls_words.h.
+constexpr TlsWords kWordsOfNodes{
+    .no_tls = "it does not use TLS: give all nodes of the VM the same token or certificates",
+    .wrong_token = "it does not accept this token: give all nodes of the VM the same one",
+    .wants_token = "it wants a token, not certificates: give all nodes of the VM the same token",
+    .wants_certificates = "it wants certificates, not a token: give all nodes of the VM certificates of one authority",
+    .bad_certificate =
+        "its certificate is not one that this node's authority signed for the name or address that the list of nodes "
+        "has for it, or has expired",
+    .refused_certificate =
+        "it does not accept this node's certificate: give all nodes of the VM certificates of one authority",
+    .otherwise = "the TLS handshake with it failed: is that port a node's, of this version?",
+};
+
 using Streams = std::array<std::unique_ptr<Stream>, wire::kLanes>;
 
 // One that connected here, in the middle of its greeting.
@@ -40,6 +54,7 @@ class Mesh {
  public:
   Mesh(const MeshConfig& config, TcpListener listener, Deadline by, std::string& problem)
       : config_(config),
+        credentials_(config.credentials.with_words(kWordsOfNodes)),
         listener_(std::move(listener)),
         by_(by),
         problem_(problem),
@@ -60,6 +75,7 @@ class Mesh {
   std::string whom_it_waits_for() const;
 
   const MeshConfig& config_;
+  const Credentials credentials_;
   const TcpListener listener_;
   const Deadline by_;
   std::string& problem_;
@@ -72,12 +88,12 @@ class Mesh {
 
 Result<std::unique_ptr<Stream>> Mesh::call(NodeId to, Lane lane) {
   const NodeUrl& url = config_.nodes[to.value];
-  if (!url.is_loopback() && !config_.credentials.cover(url) && !config_.insecure) {
+  if (!url.is_loopback() && !credentials_.cover(url) && !config_.insecure) {
     return Error{ErrorCode::kUntrusted, 0,
                  "a node on another machine, without TLS: guest memory would travel in the open"};
   }
   for (;;) {
-    Result<std::unique_ptr<Stream>> stream = connect_to(url, config_.credentials, by_);
+    Result<std::unique_ptr<Stream>> stream = connect_to(url, credentials_, by_);
     Result<void> greeted = stream.ok() ? greet_callee(mine_, **stream, to, lane, by_) : stream.error();
     if (greeted.ok()) return stream;
     // It may be about to start, or have had too many callers.
@@ -146,7 +162,7 @@ Result<void> Mesh::accept_some() {
     }
     std::unique_ptr<Stream> stream = std::move(accepted).value();
     if (!stream) return {};
-    if (config_.trust) stream = TlsStream::accept(config_.trust, std::move(stream), wire::kWantsTls);
+    if (config_.trust) stream = TlsStream::accept(config_.trust, std::move(stream), wire::kWantsTls, kWordsOfNodes);
     if (!stream) continue;
     callers_.push_back({std::move(stream), Answer(mine_, config_.nodes.size())});
     if (callers_.size() <= kMostCallers) continue;

@@ -9,7 +9,9 @@
 namespace hecaton::node {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr std::string_view kToken = "a-token-of-all-nodes-of-the-vm";
 constexpr std::string_view kOtherToken = "a-token-of-some-other-machine";
@@ -32,6 +34,11 @@ void use_certificates(NodeConfig& config, const CertificateFiles& files) {
   auto trust = TlsContext::with_certificates(TlsContext::Side::kDonor, files, &problem);
   ASSERT_TRUE(trust.ok()) << problem;
   config.trust = *trust;
+}
+
+// What a user reads of nodes has no words that are meant for donors, nor options of their programs.
+auto speaks_of_nodes() {
+  return AllOf(HasSubstr("node"), Not(HasSubstr("donor")), Not(HasSubstr("hecatond")), Not(HasSubstr("--t")));
 }
 
 void expect_one_memory(Cluster& nodes) {
@@ -103,6 +110,7 @@ class TlsDoor : public testing::Test {
     auto second = Node::start(one, listen_on_loopback());
     EXPECT_TRUE(second.ok());
     start.join();
+    EXPECT_THAT(problem, speaks_of_nodes());
     return problem;
   }
 
@@ -113,7 +121,50 @@ class TlsDoor : public testing::Test {
 TEST_F(TlsDoor, AStrangerWithAnotherTokenIsTurnedAway) {
   const std::string problem = told(use_token, [](NodeConfig& config) { config.credentials = with_token(kOtherToken); });
   EXPECT_THAT(problem, HasSubstr("node 0 at " + config_.nodes[0].printable()));
-  EXPECT_THAT(problem, HasSubstr("token"));
+  EXPECT_THAT(problem, HasSubstr("it does not accept this token: give all nodes"));
+}
+
+TEST_F(TlsDoor, AStrangerWithATokenWhereCertificatesAreWantedIsTurnedAway) {
+  AuthorityForTests authority;
+  const CertificateFiles files = authority.sign("node", "IP:127.0.0.1");
+  EXPECT_THAT(told([&](NodeConfig& config) { use_certificates(config, files); },
+                   [](NodeConfig& config) { config.credentials = with_token(kToken); }),
+              HasSubstr("it wants certificates"));
+}
+
+TEST_F(TlsDoor, AStrangerWithCertificatesWhereATokenIsWantedIsTurnedAway) {
+  AuthorityForTests authority;
+  const CertificateFiles files = authority.sign("node", "IP:127.0.0.1");
+  EXPECT_THAT(told(use_token, [&](NodeConfig& config) { use_certificates(config, files); }),
+              HasSubstr("it wants a token"));
+}
+
+// Which hangs up: a handshake is no greeting.
+TEST_F(TlsDoor, ANodeDoesNotTalkToOneWithoutTls) {
+  config_.start_ms = 500;
+  NodeConfig one = config_;
+  use_token(one);
+  one.self = NodeId(1);
+  std::thread start([&] { EXPECT_FALSE(Node::start(config_, std::move(listener_)).ok()); });
+  std::string problem;
+  EXPECT_FALSE(Node::start(one, listen_on_loopback(), &problem).ok());
+  start.join();
+  EXPECT_THAT(problem, speaks_of_nodes());
+}
+
+TEST_F(TlsDoor, ANodeThatTurnedACallerWithoutTlsAwaySaysSoInItsOwnWords) {
+  config_.start_ms = 500;
+  NodeConfig zero = config_;
+  use_token(zero);
+  std::string problem;
+  std::thread start([&] { EXPECT_FALSE(Node::start(zero, std::move(listener_), &problem).ok()); });
+  NodeConfig plain = config_;
+  plain.self = NodeId(1);
+  EXPECT_FALSE(Node::start(plain, listen_on_loopback()).ok());
+  start.join();
+  EXPECT_THAT(problem, HasSubstr("turned away last"));
+  EXPECT_THAT(problem, HasSubstr("it does not use TLS"));
+  EXPECT_THAT(problem, speaks_of_nodes());
 }
 
 TEST_F(TlsDoor, AStrangerWithoutTlsIsTurnedAway) {
@@ -143,6 +194,7 @@ TEST_F(TlsDoor, ANodeDoesNotTalkToOneWhoseCertificateIsForAnotherAddress) {
   EXPECT_EQ(Node::start(one, listen_on_loopback(), &problem).error().code, ErrorCode::kUntrusted);
   start.join();
   EXPECT_THAT(problem, HasSubstr("certificate"));
+  EXPECT_THAT(problem, speaks_of_nodes());
 }
 
 TEST_F(TlsDoor, ATokenAloneIsNotEnoughWithoutTheVmsSecret) {
