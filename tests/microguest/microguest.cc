@@ -96,7 +96,7 @@ node::NodeConfig config_of(const Options& options, uint64_t nodes) {
 // Words that a node's program puts down, in memory that the parent sees.
 class Seen {
  public:
-  Seen(size_t nodes, uint64_t words) : nodes_(nodes), words_(words) {
+  Seen(size_t nodes, uint64_t words) : nodes_(nodes) {
     const uint64_t page_words = kPageBytes / 8;
     stride_ = (words + page_words - 1) / page_words * page_words;
     if (stride_ == 0) return;
@@ -116,7 +116,7 @@ class Seen {
  private:
   size_t bytes() const { return nodes_ * stride_ * 8; }
   size_t nodes_;
-  uint64_t words_, stride_ = 0;
+  uint64_t stride_ = 0;
   uint64_t* words_at_ = nullptr;
 };
 
