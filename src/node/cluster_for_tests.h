@@ -13,6 +13,11 @@
 
 namespace hecaton::node {
 
+// At any port.
+inline TcpListener listen_on_loopback() {
+  return TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0}).value();
+}
+
 class Cluster {
  public:
   explicit Cluster(std::vector<uint64_t> pages, std::function<void(NodeConfig&)> adapt = {}) {
@@ -21,17 +26,18 @@ class Cluster {
     config.hold_ns = 20'000;
     config.silence_ms = 60'000;  // a machine under test may pause for long
     config.seek_neighbour = false;
+    std::vector<TcpListener> listeners;
     for (size_t i = 0; i < config.pages.size(); ++i) {
-      listeners_.push_back(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0}).value());
-      config.nodes.push_back(listeners_.back().address());
+      listeners.push_back(listen_on_loopback());
+      config.nodes.push_back(listeners.back().address());
     }
     if (adapt) adapt(config);
     nodes_.resize(config.pages.size());
     std::vector<std::thread> starts;
     for (size_t i = 0; i < nodes_.size(); ++i) {
-      starts.emplace_back([this, i, mine = config]() mutable {
+      starts.emplace_back([this, i, mine = config, listener = std::move(listeners[i])]() mutable {
         mine.self = NodeId(i);
-        Result<std::unique_ptr<Node>> started = Node::start(mine, listeners_[i]);
+        Result<std::unique_ptr<Node>> started = Node::start(mine, std::move(listener));
         ASSERT_TRUE(started.ok()) << started.error().describe();
         nodes_[i] = std::move(started).value();
       });
@@ -55,7 +61,6 @@ class Cluster {
   }
 
  private:
-  std::vector<TcpListener> listeners_;
   std::vector<std::unique_ptr<Node>> nodes_;
 };
 

@@ -1,11 +1,12 @@
 #include "node/greeting.h"
 
+#include <fmt/format.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
 #include <algorithm>
-#include <string_view>
+#include <string>
 
 #include "base/random.h"
 
@@ -37,13 +38,16 @@ struct Hellos {
 };
 
 Result<Proof> prove(const Greeting& mine, Maker maker, const Hellos& hellos, const Stream& stream) {
-  constexpr std::string_view kLabel = "hecaton nodes, version 2";
-  std::array<std::byte, kLabel.size() + 1 + 2 * wire::kNodeHelloBytes + 32> text{};
-  auto at = std::transform(kLabel.begin(), kLabel.end(), text.begin(), [](char c) { return std::byte(c); });
-  *at++ = std::byte(maker);
-  at = std::copy(hellos.caller.begin(), hellos.caller.end(), at);
-  at = std::copy(hellos.callee.begin(), hellos.callee.end(), at);
-  (void)stream.bind(std::span(text).last<32>());  // zeros where there is no TLS
+  std::string text = fmt::format("hecaton nodes, version {}", wire::kNodeLinkVersion);
+  const auto add = [&](std::span<const std::byte> bytes) {
+    text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  text += static_cast<char>(maker);
+  add(hellos.caller);
+  add(hellos.callee);
+  std::array<std::byte, 32> bound{};
+  (void)stream.bind(bound);  // zeros where there is no TLS
+  add(bound);
   Proof proof{};
   unsigned int bytes = 0;
   const auto* made = HMAC(EVP_sha256(), mine.secret.data(), static_cast<int>(mine.secret.size()),

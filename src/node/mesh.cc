@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <array>
+#include <cerrno>
 #include <deque>
 
 #include "node/greeting.h"
@@ -19,6 +20,20 @@ constexpr size_t kMostCallers = 64;
 constexpr int kAcceptsAtOnce = 16;
 constexpr int64_t kRetryMs = 20;
 
+// TLS, of nodes. See tls_words.h.
+constexpr TlsWords kWordsOfNodes{
+    .no_tls = "it does not use TLS: give all nodes of the VM the same token or certificates",
+    .wrong_token = "it does not accept this token: give all nodes of the VM the same one",
+    .wants_token = "it wants a token, not certificates: give all nodes of the VM the same token",
+    .wants_certificates = "it wants certificates, not a token: give all nodes of the VM certificates of one authority",
+    .bad_certificate =
+        "its certificate is not one that this node's authority signed for the name or address that the list of nodes "
+        "has for it, or has expired",
+    .refused_certificate =
+        "it does not accept this node's certificate: give all nodes of the VM certificates of one authority",
+    .otherwise = "the TLS handshake with it failed: is that port a node's, of this version?",
+};
+
 using Streams = std::array<std::unique_ptr<Stream>, wire::kLanes>;
 
 // One that connected here, in the middle of its greeting.
@@ -27,11 +42,20 @@ struct Waiting {
   Answer answer;
 };
 
+// Why a call to another node failed, for the user.
+std::string words_of(const Error& error) {
+  if (error.os_error == ECONNREFUSED) {
+    return "nobody takes calls there: it is not running, or has begun without this node; start all nodes together";
+  }
+  return error.os_error != 0 ? error.describe() : error.context;
+}
+
 class Mesh {
  public:
-  Mesh(const MeshConfig& config, const TcpListener& listener, Deadline by, std::string& problem)
+  Mesh(const MeshConfig& config, TcpListener listener, Deadline by, std::string& problem)
       : config_(config),
-        listener_(listener),
+        credentials_(config.credentials.with_words(kWordsOfNodes)),
+        listener_(std::move(listener)),
         by_(by),
         problem_(problem),
         mine_{config.self, config.vm, config.shape, config.secret},
@@ -51,7 +75,8 @@ class Mesh {
   std::string whom_it_waits_for() const;
 
   const MeshConfig& config_;
-  const TcpListener& listener_;
+  const Credentials credentials_;
+  const TcpListener listener_;
   const Deadline by_;
   std::string& problem_;
   const Greeting mine_;
@@ -63,12 +88,12 @@ class Mesh {
 
 Result<std::unique_ptr<Stream>> Mesh::call(NodeId to, Lane lane) {
   const NodeUrl& url = config_.nodes[to.value];
-  if (!url.is_loopback() && !config_.credentials.cover(url) && !config_.insecure) {
+  if (!url.is_loopback() && !credentials_.cover(url) && !config_.insecure) {
     return Error{ErrorCode::kUntrusted, 0,
                  "a node on another machine, without TLS: guest memory would travel in the open"};
   }
   for (;;) {
-    Result<std::unique_ptr<Stream>> stream = connect_to(url, config_.credentials, by_);
+    Result<std::unique_ptr<Stream>> stream = connect_to(url, credentials_, by_);
     Result<void> greeted = stream.ok() ? greet_callee(mine_, **stream, to, lane, by_) : stream.error();
     if (greeted.ok()) return stream;
     // It may be about to start, or have had too many callers.
@@ -85,7 +110,7 @@ Result<void> Mesh::call_lower() {
       Result<std::unique_ptr<Stream>> stream = call(NodeId(to), lane);
       if (!stream.ok()) {
         if (problem_.empty()) {
-          problem_ = fmt::format("node {} at {}: {}", to, config_.nodes[to].printable(), stream.error().context);
+          problem_ = fmt::format("node {} at {}: {}", to, config_.nodes[to].printable(), words_of(stream.error()));
         }
         return stream.error();
       }
@@ -137,7 +162,7 @@ Result<void> Mesh::accept_some() {
     }
     std::unique_ptr<Stream> stream = std::move(accepted).value();
     if (!stream) return {};
-    if (config_.trust) stream = TlsStream::accept(config_.trust, std::move(stream), wire::kWantsTls);
+    if (config_.trust) stream = TlsStream::accept(config_.trust, std::move(stream), wire::kWantsTls, kWordsOfNodes);
     if (!stream) continue;
     callers_.push_back({std::move(stream), Answer(mine_, config_.nodes.size())});
     if (callers_.size() <= kMostCallers) continue;
@@ -208,7 +233,7 @@ Result<void> check_openness(const MeshConfig& config, const TcpListener& listene
 
 }  // namespace
 
-Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpListener& listener, Deadline by,
+Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, TcpListener listener, Deadline by,
                                            std::string* problem) {
   std::string unwanted;
   if (problem == nullptr) problem = &unwanted;
@@ -217,7 +242,7 @@ Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpLi
     return fit.error();
   }
   problem->clear();
-  Mesh mesh(config, listener, by, *problem);
+  Mesh mesh(config, std::move(listener), by, *problem);
   HEC_TRY(mesh.call_lower());
   HEC_TRY(mesh.accept_higher());
   return mesh.links();

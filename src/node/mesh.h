@@ -27,8 +27,9 @@ struct MeshConfig {
 
 // One link to each other node, in the order of their numbers. Callers are greeted side by side; those whose greeting is
 // wrong are dropped, and waiting goes on. Error: a node was not there by the deadline, ended again before all were, or
-// is not one of this VM; `problem`, if given, then says for the user which, where, and what to do.
-Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, const TcpListener& listener, Deadline by,
+// is not one of this VM; `problem`, if given, then says for the user which, where, and what to do. The listener is
+// closed before it returns: whoever calls from then on is refused, not kept waiting.
+Result<std::vector<PeerLink>> connect_mesh(const MeshConfig& config, TcpListener listener, Deadline by,
                                            std::string* problem = nullptr);
 
 }  // namespace hecaton::node

@@ -26,7 +26,7 @@ uint64_t digest_of(const std::vector<uint64_t>& pages) {
   return digest;
 }
 
-Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, const TcpListener& listener, std::string* problem) {
+Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, TcpListener listener, std::string* problem) {
   HEC_CHECK(config.nodes.size() == config.pages.size() && config.self.value < config.nodes.size());
   keep_own_memory();
   const coherence::HomeMap homes(config.pages);
@@ -35,7 +35,7 @@ Result<std::unique_ptr<Node>> Node::start(const NodeConfig& config, const TcpLis
   const MeshConfig mesh{config.self,   config.nodes,       config.vm,    digest_of(config.pages),
                         config.secret, config.credentials, config.trust, config.insecure};
   const Deadline by = Deadline::after_ms(config.start_ms);
-  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, listener, by, problem));
+  std::vector<PeerLink> links = HEC_TRY(connect_mesh(mesh, std::move(listener), by, problem));
   EngineConfig engine{{config.self, homes, config.processors, config.hold_ns},
                       config.silence_ms,
                       by.remaining_ms(),

@@ -40,8 +40,9 @@ uint64_t digest_of(const std::vector<uint64_t>& pages);
 
 class Node {
  public:
-  // `listener`: at nodes[self]. Waits for all nodes. On error `problem`, if given, may say more: see connect_mesh().
-  static Result<std::unique_ptr<Node>> start(const NodeConfig& config, const TcpListener& listener,
+  // `listener`: at nodes[self]; closed when all nodes are connected, so that who calls later is refused at once. Waits
+  // for all nodes. On error `problem`, if given, may say more: see connect_mesh().
+  static Result<std::unique_ptr<Node>> start(const NodeConfig& config, TcpListener listener,
                                              std::string* problem = nullptr);
   ~Node();  // stops
 

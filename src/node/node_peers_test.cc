@@ -4,8 +4,8 @@
 
 #include <future>
 
+#include "node/cluster_for_tests.h"
 #include "node/greeting.h"
-#include "node/node.h"
 #include "wire/node_link.h"
 
 namespace hecaton::node {
@@ -16,7 +16,7 @@ using testing::HasSubstr;
 // Node 0 of two, and the test as node 1.
 class NodePeers : public testing::Test {
  protected:
-  NodePeers() : listener_(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0}).value()) {
+  NodePeers() : listener_(listen_on_loopback()) {
     config_.nodes = {listener_.address(), listener_.address()};
     config_.pages = {4, 4};
     config_.silence_ms = 60'000;
@@ -24,12 +24,12 @@ class NodePeers : public testing::Test {
   }
 
   std::future<Result<std::unique_ptr<Node>>> start() {
-    return std::async(std::launch::async, [this] { return Node::start(config_, listener_); });
+    return std::async(std::launch::async, [this] { return Node::start(config_, std::move(listener_)); });
   }
   // What this peer says of itself.
   Greeting greeting() const { return Greeting{NodeId(1), config_.vm, digest_of(config_.pages), config_.secret}; }
   Result<std::unique_ptr<Stream>> call(const Greeting& mine, Lane lane) {
-    auto stream = HEC_TRY(connect_tcp(listener_.address(), Deadline::after_ms(10'000)));
+    auto stream = HEC_TRY(connect_tcp(config_.nodes[0], Deadline::after_ms(10'000)));
     HEC_TRY(greet_callee(mine, *stream, NodeId(), lane, Deadline::after_ms(10'000)));
     return stream;
   }
@@ -67,7 +67,7 @@ class NodePeers : public testing::Test {
     return *node_->reason();
   }
 
-  TcpListener listener_;
+  TcpListener listener_;  // until node 0 is started
   NodeConfig config_;
   std::array<std::unique_ptr<Stream>, wire::kLanes> lanes_;
   std::unique_ptr<Node> node_;
@@ -94,7 +94,10 @@ TEST_F(NodePeers, ANodeThatWaitsInVainSaysForWhomAndWhomItTurnedAway) {
   // As long as a busy machine takes to hear the stranger out.
   for (config_.start_ms = 500; config_.start_ms < 20'000 && problem.find("secret") == problem.npos;
        config_.start_ms *= 2) {
-    auto starting = std::async(std::launch::async, [&] { return Node::start(config_, listener_, &problem); });
+    listener_ = listen_on_loopback();
+    config_.nodes[0] = listener_.address();
+    auto starting =
+        std::async(std::launch::async, [&] { return Node::start(config_, std::move(listener_), &problem); });
     EXPECT_FALSE(call(stranger, Lane::kUrgent).ok());
     EXPECT_EQ(starting.get().error().code, ErrorCode::kTimeout);
   }
@@ -108,8 +111,8 @@ TEST_F(NodePeers, ANodeThatIsTurnedAwaySaysWhereAndWhatToDo) {
   other.self = NodeId(1);
   other.secret[0] = std::byte{0};
   std::string problem;
-  EXPECT_EQ(Node::start(other, listener_, &problem).error().code, ErrorCode::kUntrusted);
-  EXPECT_THAT(problem, HasSubstr("node 0 at " + listener_.address().printable()));
+  EXPECT_EQ(Node::start(other, listen_on_loopback(), &problem).error().code, ErrorCode::kUntrusted);
+  EXPECT_THAT(problem, HasSubstr("node 0 at " + config_.nodes[0].printable()));
   EXPECT_THAT(problem, HasSubstr("give all nodes of the VM the same"));
   connect_to(starting);
 }
@@ -159,17 +162,39 @@ TEST_F(NodePeers, ANodeThatHasNotYetSpokenIsWaitedForLonger) {
 
 TEST_F(NodePeers, CallersThatSayNothingKeepNobodyWaiting) {
   std::vector<std::unique_ptr<Stream>> silent;
-  for (int i = 0; i < 100; ++i) silent.push_back(connect_tcp(listener_.address(), Deadline::after_ms(10'000)).value());
+  for (int i = 0; i < 100; ++i) silent.push_back(connect_tcp(config_.nodes[0], Deadline::after_ms(10'000)).value());
   connect();
   EXPECT_FALSE(node_->reason());
 }
 
+TEST_F(NodePeers, OnceAllAreConnectedWhoCallsIsRefusedAndWhoSaidNothingIsHungUpOn) {
+  auto silent = connect_tcp(config_.nodes[0], Deadline::after_ms(10'000)).value();
+  connect();
+  const auto late = connect_tcp(config_.nodes[0], Deadline::after_ms(10'000));
+  ASSERT_FALSE(late.ok());
+  EXPECT_EQ(late.error().os_error, ECONNREFUSED);
+  std::array<std::byte, 1> byte{};
+  EXPECT_EQ(receive_all(*silent, byte, Deadline::after_ms(10'000)).error().code, ErrorCode::kClosed);
+  EXPECT_FALSE(node_->reason());
+}
+
+TEST_F(NodePeers, ANodeThatComesTooLateSaysWhatToDo) {
+  connect();
+  NodeConfig late = config_;
+  late.self = NodeId(1);
+  late.start_ms = 100;
+  std::string problem;
+  EXPECT_EQ(Node::start(late, listen_on_loopback(), &problem).error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(problem, HasSubstr("node 0 at " + config_.nodes[0].printable()));
+  EXPECT_THAT(problem, HasSubstr("start all nodes together"));
+}
+
 TEST_F(NodePeers, ANodeThatEndsBeforeAllAreConnectedEndsTheStart) {
-  config_.nodes.push_back(listener_.address());
+  config_.nodes.push_back(config_.nodes[0]);
   config_.pages = {4, 4, 4};
   config_.start_ms = 600'000;
   std::string problem;
-  auto starting = std::async(std::launch::async, [&] { return Node::start(config_, listener_, &problem); });
+  auto starting = std::async(std::launch::async, [&] { return Node::start(config_, std::move(listener_), &problem); });
   for (Lane lane : {Lane::kUrgent, Lane::kPages}) lanes_[static_cast<size_t>(lane)] = call(greeting(), lane).value();
   lanes_[0].reset();
   EXPECT_EQ(starting.get().error().code, ErrorCode::kClosed);
@@ -181,7 +206,7 @@ TEST_F(NodePeers, ANodeThatEndsBeforeAllAreConnectedEndsTheStart) {
 TEST_F(NodePeers, ACallerThatIsHungUpOnCallsAgain) {
   NodeConfig caller = config_;
   caller.self = NodeId(1);
-  auto starting = std::async(std::launch::async, [&] { return Node::start(caller, listener_); });
+  auto starting = std::async(std::launch::async, [&] { return Node::start(caller, listen_on_loopback()); });
   const auto next_call = [&] {
     for (;;) {
       pollfd waiting{listener_.fd(), POLLIN, 0};
@@ -218,12 +243,12 @@ TEST_F(NodePeers, BeyondLoopbackNothingIsServedWithoutASecret) {
   config_.secret = {};
   config_.insecure = true;
   auto everywhere = TcpListener::listen(NodeUrl{.token = {}, .host = "0.0.0.0", .port = 0}).value();
-  EXPECT_EQ(Node::start(config_, everywhere).error().code, ErrorCode::kUntrusted);
+  EXPECT_EQ(Node::start(config_, std::move(everywhere)).error().code, ErrorCode::kUntrusted);
 }
 
 TEST_F(NodePeers, BeyondLoopbackNothingIsServedWithoutTls) {
   auto everywhere = TcpListener::listen(NodeUrl{.token = {}, .host = "0.0.0.0", .port = 0}).value();
-  EXPECT_EQ(Node::start(config_, everywhere).error().code, ErrorCode::kUntrusted);
+  EXPECT_EQ(Node::start(config_, std::move(everywhere)).error().code, ErrorCode::kUntrusted);
 }
 
 }  // namespace

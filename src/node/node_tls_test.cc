@@ -9,7 +9,9 @@
 namespace hecaton::node {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr std::string_view kToken = "a-token-of-all-nodes-of-the-vm";
 constexpr std::string_view kOtherToken = "a-token-of-some-other-machine";
@@ -32,6 +34,11 @@ void use_certificates(NodeConfig& config, const CertificateFiles& files) {
   auto trust = TlsContext::with_certificates(TlsContext::Side::kDonor, files, &problem);
   ASSERT_TRUE(trust.ok()) << problem;
   config.trust = *trust;
+}
+
+// What a user reads of nodes has no words that are meant for donors, nor options of their programs.
+auto speaks_of_nodes() {
+  return AllOf(HasSubstr("node"), Not(HasSubstr("donor")), Not(HasSubstr("hecatond")), Not(HasSubstr("--t")));
 }
 
 void expect_one_memory(Cluster& nodes) {
@@ -83,7 +90,7 @@ TEST(NodeTls, ManyThreadsOfBothNodesGetTheirPages) {
 // Node 0 of two, which wants TLS with `trust`; strangers try to be node 1.
 class TlsDoor : public testing::Test {
  protected:
-  TlsDoor() : listener_(TcpListener::listen(NodeUrl{.token = {}, .host = "127.0.0.1", .port = 0}).value()) {
+  TlsDoor() : listener_(listen_on_loopback()) {
     config_.nodes = {listener_.address(), listener_.address()};
     config_.pages = {1, 1};
     config_.start_ms = 20'000;
@@ -96,24 +103,72 @@ class TlsDoor : public testing::Test {
     stranger(wrong);
     wrong.self = one.self = NodeId(1);
     std::unique_ptr<Node> first;
-    std::thread start([&] { first = Node::start(zero, listener_).value(); });
+    std::thread start([&] { first = Node::start(zero, std::move(listener_)).value(); });
     std::string problem;
-    auto refused = Node::start(wrong, listener_, &problem);
+    auto refused = Node::start(wrong, listen_on_loopback(), &problem);
     EXPECT_FALSE(refused.ok());
-    auto second = Node::start(one, listener_);
+    auto second = Node::start(one, listen_on_loopback());
     EXPECT_TRUE(second.ok());
     start.join();
+    EXPECT_THAT(problem, speaks_of_nodes());
     return problem;
   }
 
-  TcpListener listener_;
+  TcpListener listener_;  // until node 0 is started
   NodeConfig config_;
 };
 
 TEST_F(TlsDoor, AStrangerWithAnotherTokenIsTurnedAway) {
   const std::string problem = told(use_token, [](NodeConfig& config) { config.credentials = with_token(kOtherToken); });
-  EXPECT_THAT(problem, HasSubstr("node 0 at " + listener_.address().printable()));
-  EXPECT_THAT(problem, HasSubstr("token"));
+  EXPECT_THAT(problem, HasSubstr("node 0 at " + config_.nodes[0].printable()));
+  EXPECT_THAT(problem, HasSubstr("it does not accept this token: give all nodes"));
+}
+
+TEST_F(TlsDoor, AStrangerWithATokenWhereCertificatesAreWantedIsTurnedAway) {
+  AuthorityForTests authority;
+  const CertificateFiles files = authority.sign("node", "IP:127.0.0.1");
+  EXPECT_THAT(told([&](NodeConfig& config) { use_certificates(config, files); },
+                   [](NodeConfig& config) { config.credentials = with_token(kToken); }),
+              HasSubstr("it wants certificates"));
+}
+
+TEST_F(TlsDoor, AStrangerWithCertificatesWhereATokenIsWantedIsTurnedAway) {
+  AuthorityForTests authority;
+  const CertificateFiles files = authority.sign("node", "IP:127.0.0.1");
+  EXPECT_THAT(told(use_token, [&](NodeConfig& config) { use_certificates(config, files); }),
+              HasSubstr("it wants a token"));
+}
+
+// Which hangs up: a handshake is no greeting.
+TEST_F(TlsDoor, ANodeDoesNotTalkToOneWithoutTls) {
+  config_.start_ms = 500;
+  NodeConfig one = config_;
+  use_token(one);
+  one.self = NodeId(1);
+  std::thread start([&] { EXPECT_FALSE(Node::start(config_, std::move(listener_)).ok()); });
+  std::string problem;
+  EXPECT_FALSE(Node::start(one, listen_on_loopback(), &problem).ok());
+  start.join();
+  EXPECT_THAT(problem, speaks_of_nodes());
+}
+
+TEST_F(TlsDoor, ANodeThatTurnedACallerWithoutTlsAwaySaysSoInItsOwnWords) {
+  NodeConfig zero = config_, plain = config_;
+  use_token(zero);
+  plain.self = NodeId(1);
+  std::string problem;
+  // As long as a busy machine takes to hear the caller out.
+  for (int64_t ms = 500; ms < 20'000 && problem.find("turned away") == problem.npos; ms *= 2) {
+    zero.start_ms = plain.start_ms = ms;
+    listener_ = listen_on_loopback();
+    zero.nodes[0] = plain.nodes[0] = listener_.address();
+    std::thread start([&] { EXPECT_FALSE(Node::start(zero, std::move(listener_), &problem).ok()); });
+    EXPECT_FALSE(Node::start(plain, listen_on_loopback()).ok());
+    start.join();
+  }
+  EXPECT_THAT(problem, HasSubstr("turned away last"));
+  EXPECT_THAT(problem, HasSubstr("it does not use TLS"));
+  EXPECT_THAT(problem, speaks_of_nodes());
 }
 
 TEST_F(TlsDoor, AStrangerWithoutTlsIsTurnedAway) {
@@ -142,12 +197,15 @@ TEST_F(TlsDoor, ANodeDoesNotTalkToOneWhoseCertificateIsForAnotherAddress) {
   // As long as a busy machine takes for the handshake.
   for (int64_t ms = 500; ms < 20'000 && code == ErrorCode::kTimeout; ms *= 2) {
     zero.start_ms = one.start_ms = ms;
-    std::thread start([&] { EXPECT_FALSE(Node::start(zero, listener_).ok()); });
-    code = Node::start(one, listener_, &problem).error().code;
+    listener_ = listen_on_loopback();
+    zero.nodes[0] = one.nodes[0] = listener_.address();
+    std::thread start([&] { EXPECT_FALSE(Node::start(zero, std::move(listener_)).ok()); });
+    code = Node::start(one, listen_on_loopback(), &problem).error().code;
     start.join();
   }
   EXPECT_EQ(code, ErrorCode::kUntrusted);
   EXPECT_THAT(problem, HasSubstr("certificate"));
+  EXPECT_THAT(problem, speaks_of_nodes());
 }
 
 TEST_F(TlsDoor, ATokenAloneIsNotEnoughWithoutTheVmsSecret) {

@@ -43,8 +43,7 @@ bool cannot_run_here(const Error& error) {
 }
 
 // A node's process, from fork to end. Threads that sleep in guest memory end with it.
-[[noreturn]] void live(NodeConfig config, const TcpListener& listener, int line, Shared& shared,
-                       const Processes::Body& body) {
+[[noreturn]] void live(NodeConfig config, TcpListener listener, int line, Shared& shared, const Processes::Body& body) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const size_t number = config.self.value;
   Shared::OfNode& mine = shared.nodes[number];
@@ -55,7 +54,7 @@ bool cannot_run_here(const Error& error) {
     if (!ending.load()) _exit(kExitStopped);
   };
   std::string problem;
-  Result<std::unique_ptr<Node>> started = Node::start(config, listener, &problem);
+  Result<std::unique_ptr<Node>> started = Node::start(config, std::move(listener), &problem);
   if (!started.ok()) give_up(number, mine, started.error(), problem);
   Node& node = **started;
   if (!write_step(line, 'r') || !read_step(line, 'g')) _exit(1);
@@ -118,9 +117,9 @@ Result<void> Processes::fork_node(NodeConfig& config, size_t number, std::vector
   if (child.pid == 0) {
     for (Child& other : children_) other.line.reset();
     child.line.reset();
-    const TcpListener own = std::move(listeners[number]);
+    TcpListener own = std::move(listeners[number]);
     listeners.clear();
-    live(config, own, theirs.get(), *shared_, body);
+    live(config, std::move(own), theirs.get(), *shared_, body);
   }
   children_.push_back(std::move(child));
   return {};

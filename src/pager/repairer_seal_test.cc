@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "pager/no_memory_for_tests.h"
 #include "pager/repairer.h"
 
 namespace hecaton {
@@ -12,23 +13,6 @@ namespace {
 
 constexpr uint64_t kPages = 8;
 constexpr size_t kSource = 0, kTarget = 1;
-
-// Repair touches no guest memory.
-class NoMemory : public GuestMemory {
- public:
-  InstallOutcome zero_page(PageNumber) override { return InstallOutcome::kFailed; }
-  InstallOutcome copy(PageRun, const std::byte*, bool, bool, uint64_t*) override { return InstallOutcome::kFailed; }
-  InstallOutcome map(PageNumber, bool) override { return InstallOutcome::kFailed; }
-  InstallOutcome protect(PageRun) override { return InstallOutcome::kFailed; }
-  InstallOutcome unprotect(PageNumber) override { return InstallOutcome::kFailed; }
-  InstallOutcome poison(PageNumber) override { return InstallOutcome::kFailed; }
-  InstallOutcome wake(PageRun) override { return InstallOutcome::kFailed; }
-  Result<void> punch(PageRun) override { return {}; }
-  bool is_hole(PageNumber) override { return false; }
-  PageRun next_present(PageNumber from) override { return {from, 0}; }
-  std::byte* bytes(PageNumber) override { return nullptr; }
-  bool can_map_protected() const override { return true; }
-};
 
 class RepairerSealTest : public testing::Test, public RepairBackend {
  protected:

@@ -5,28 +5,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pager/no_memory_for_tests.h"
+
 namespace hecaton {
 namespace {
 
 constexpr uint64_t kPages = 2 * kPagesPerExtent;
 constexpr size_t kDonors = 4;
-
-// Nothing is put in place in these tests.
-class NoMemory final : public GuestMemory {
- public:
-  InstallOutcome zero_page(PageNumber) override { return InstallOutcome::kGone; }
-  InstallOutcome copy(PageRun, const std::byte*, bool, bool, uint64_t*) override { return InstallOutcome::kGone; }
-  InstallOutcome map(PageNumber, bool) override { return InstallOutcome::kGone; }
-  InstallOutcome protect(PageRun) override { return InstallOutcome::kGone; }
-  InstallOutcome unprotect(PageNumber) override { return InstallOutcome::kGone; }
-  InstallOutcome wake(PageRun) override { return InstallOutcome::kGone; }
-  Result<void> punch(PageRun) override { return {}; }
-  InstallOutcome poison(PageNumber) override { return InstallOutcome::kGone; }
-  bool is_hole(PageNumber) override { return true; }
-  PageRun next_present(PageNumber from) override { return {from, 0}; }
-  std::byte* bytes(PageNumber) override { return nullptr; }
-  bool can_map_protected() const override { return true; }
-};
 
 class RepairerTest : public testing::Test, public RepairBackend {
  protected:

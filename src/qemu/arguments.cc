@@ -24,8 +24,9 @@ constexpr Refusal kMemLock = {"it makes all of the guest's RAM resident, and kee
 constexpr Refusal kOwnsAccel = {"hecaton chooses the accelerator by what this machine can do",
                                 "say it to hecaton: hecaton run --accel kvm (or tcg) -- ..."};
 constexpr Refusal kXen = {"Xen owns the memory of its guests, so it cannot be paged", "use KVM or TCG"};
-constexpr Refusal kMigration = {"an incoming migration or postcopy fills memory beside the pager",
-                                "start the guest from its disk, or use -loadvm"};
+constexpr Refusal kMigration = {
+    "an incoming migration that ends in postcopy would fail half way, with neither guest running",
+    "load a snapshot: -loadvm"};
 constexpr Refusal kDaemonize = {"hecaton must see how QEMU ends",
                                 "run hecaton itself in the background, as a service or with &"};
 constexpr Refusal kReadConfig = {"what the file says cannot be checked for what paged memory cannot bear",
@@ -270,17 +271,19 @@ std::vector<std::string> qemu_command(const QemuPlan& plan) {
   // One thread per vCPU, except where instructions are counted: QEMU refuses the two together.
   if (plan.accel == Accel::kTcg && !has_option(chosen, "icount")) accel += ",thread=multi";
 
-  std::vector<std::string> command = {plan.qemu,
-                                      "-m",
-                                      "size=" + size,
-                                      "-object",
-                                      "memory-backend-file,id=hecaton-ram,size=" + size +
-                                          ",share=on,prealloc=off,merge=off,dump=off,mem-path=/proc/self/fd/" +
-                                          std::to_string(plan.ram_fd),
-                                      "-machine",
-                                      "memory-backend=hecaton-ram",
-                                      "-accel",
-                                      accel};
+  // The RAM has the name that it has without Hecaton: snapshots and states of a plain QEMU can be loaded, and the
+  // reverse.
+  std::vector<std::string> command = {
+      plan.qemu,
+      "-m",
+      "size=" + size,
+      "-object",
+      "memory-backend-file,id=pc.ram,x-use-canonical-path-for-ramblock-id=off,size=" + size +
+          ",share=on,prealloc=off,merge=off,dump=off,mem-path=/proc/self/fd/" + std::to_string(plan.ram_fd),
+      "-machine",
+      "memory-backend=pc.ram",
+      "-accel",
+      accel};
   command.insert(command.end(), plan.arguments.begin(), plan.arguments.end());
   if (plan.accel == Accel::kKvm) {
     std::string processor = "host";

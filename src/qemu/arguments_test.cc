@@ -108,7 +108,6 @@ TEST(QemuArguments, ThatTakeTheVmOutOfHecatonsHandsAreRefused) {
   expect_refused({"-accel", "kvm"}, "accelerator");
   expect_refused({"-enable-kvm"}, "accelerator");
   expect_refused({"-machine", "q35,accel=kvm:tcg"}, "accelerator");
-  expect_refused({"-incoming", "defer"}, "migration");
   expect_refused({"-daemonize"}, "ends");
   expect_refused({"-readconfig", "vm.cfg"}, "checked");
   expect_refused({"-xen-domid", "3"}, "Xen");
@@ -165,9 +164,9 @@ TEST(QemuCommand, HasTheRamExactlyAndTheUsersArgumentsLast) {
   EXPECT_THAT(
       qemu_command(plan),
       ElementsAre("qemu", "-m", "size=536870912B", "-object",
-                  "memory-backend-file,id=hecaton-ram,size=536870912B,share=on,prealloc=off,merge=off,dump=off,"
-                  "mem-path=/proc/self/fd/4",
-                  "-machine", "memory-backend=hecaton-ram", "-accel", "tcg,thread=multi", "-nographic", "-smp", "2"));
+                  "memory-backend-file,id=pc.ram,x-use-canonical-path-for-ramblock-id=off,size=536870912B,share=on,"
+                  "prealloc=off,merge=off,dump=off,mem-path=/proc/self/fd/4",
+                  "-machine", "memory-backend=pc.ram", "-accel", "tcg,thread=multi", "-nographic", "-smp", "2"));
 }
 
 TEST(QemuCommand, ChoosesTheHostsProcessorOnKvmUnlessTheUserChose) {

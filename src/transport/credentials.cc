@@ -29,6 +29,12 @@ Result<Credentials> Credentials::make(std::string token, const CertificateFiles&
   return credentials;
 }
 
+Credentials Credentials::with_words(const TlsWords& words) const {
+  Credentials same = *this;
+  same.words_ = &words;
+  return same;
+}
+
 bool Credentials::cover(const NodeUrl& url) const {
   return !url.rdma && (!url.token.empty() || !token_.empty() || certificates_);
 }
@@ -37,9 +43,9 @@ Result<std::unique_ptr<Stream>> Credentials::secure(std::unique_ptr<Stream> stre
                                                     Deadline by) const {
   HEC_CHECK(cover(url));
   const std::string& token = url.token.empty() ? token_ : url.token;
-  if (token.empty()) return TlsStream::connect(certificates_, std::move(stream), std::nullopt, url.host, by);
+  if (token.empty()) return TlsStream::connect(certificates_, std::move(stream), std::nullopt, url.host, by, *words_);
   auto context = tokens_ ? tokens_ : HEC_TRY(TlsContext::host_with_tokens());
-  return TlsStream::connect(std::move(context), std::move(stream), PskKey::of_token(token), url.host, by);
+  return TlsStream::connect(std::move(context), std::move(stream), PskKey::of_token(token), url.host, by, *words_);
 }
 
 Result<std::string> read_token_file(const std::string& path, std::string* problem) {

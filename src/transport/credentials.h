@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "transport/tls_context.h"
+#include "transport/tls_words.h"
 #include "wire/node_url.h"
 
 namespace hecaton {
@@ -23,6 +24,9 @@ class Credentials {
   // what is wrong with a file.
   static Result<Credentials> make(std::string token, const CertificateFiles& files, std::string* problem);
 
+  // The same for peers of which users are told in other words than of donors.
+  Credentials with_words(const TlsWords& words) const;
+
   // Whether the way to that donor is encrypted and both sides prove themselves. Never over RDMA.
   bool cover(const NodeUrl& url) const;
   // TLS over a fresh connection to a donor that they cover. A token of the URL comes before anything else.
@@ -32,6 +36,7 @@ class Credentials {
   std::string token_;
   std::shared_ptr<const TlsContext> certificates_;  // null: none
   std::shared_ptr<const TlsContext> tokens_;        // shared by all connections; null: each makes its own
+  const TlsWords* words_ = &kWordsOfDonors;
 };
 
 extern const char* const kRdmaWithToken;

@@ -13,6 +13,27 @@
 #include "transport/piece_cursor.h"
 
 namespace hecaton {
+
+const TlsWords kWordsOfDonors{
+    .no_tls =
+        "it does not use TLS: leave the token (or certificates) away, or start hecatond there with --token-file FILE",
+    .wrong_token =
+        "it does not accept this token: take the one of the line 'pair with' that hecatond prints there when it starts",
+    .wants_token =
+        "it wants a token, not certificates: give its URL as hecatond prints it there, hecaton://TOKEN@HOST:PORT, or "
+        "--token-file FILE",
+    .wants_certificates =
+        "it wants certificates, not a token: give --tls-cert, --tls-key and --tls-ca, or start hecatond there with "
+        "--token-file FILE",
+    .bad_certificate =
+        "its certificate is not one that --tls-ca signed for the name or address that the donor is given by, or has "
+        "expired",
+    .refused_certificate =
+        "it does not accept our certificate: --tls-cert here must be signed by the authority that hecatond has as "
+        "--tls-ca",
+    .otherwise = "the TLS handshake with it failed: is that port hecatond's, of this version?",
+};
+
 namespace {
 
 constexpr size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;  // 16 KiB
@@ -25,23 +46,6 @@ constexpr size_t kMostUnsent = 2 * kBatchBytes;
 constexpr size_t kKeptRoom = 8 * 1024;
 constexpr int kDiscardsAtOnce = 8;
 constexpr unsigned char kFirstRecordType = 20, kLastRecordType = 23;
-
-const char* const kNoTls =
-    "it does not use TLS: leave the token (or certificates) away, or start hecatond there with --token-file FILE";
-const char* const kWrongToken =
-    "it does not accept this token: take the one of the line 'pair with' that hecatond prints there when it starts";
-const char* const kWantsToken =
-    "it wants a token, not certificates: give its URL as hecatond prints it there, hecaton://TOKEN@HOST:PORT, or "
-    "--token-file FILE";
-const char* const kShowsCertificate =
-    "it wants certificates, not a token: give --tls-cert, --tls-key and --tls-ca, or start hecatond there with "
-    "--token-file FILE";
-const char* const kBadCertificate =
-    "its certificate is not one that --tls-ca signed for the name or address that the donor is given by, or has "
-    "expired";
-const char* const kRefusedCertificate =
-    "it does not accept our certificate: --tls-cert here must be signed by the authority that hecatond has as --tls-ca";
-const char* const kOtherwise = "the TLS handshake with it failed: is that port hecatond's, of this version?";
 
 // The reason codes of alerts that the peer sent: 1000 and the number of RFC 8446, 6.2.
 constexpr int alert(int number) {
@@ -56,16 +60,16 @@ bool about_certificates(int reason) {
 }
 
 // What a host tells of a handshake that failed.
-const char* explain_to_host(unsigned long error, bool certificates) {
+const char* explain_to_host(unsigned long error, bool certificates, const TlsWords& words) {
   const int reason = ERR_GET_REASON(error);
-  if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) return certificates ? kBadCertificate : kShowsCertificate;
-  if (about_certificates(reason)) return certificates ? kRefusedCertificate : kShowsCertificate;
-  if (reason == alert(kHandshakeFailure)) return certificates ? kWantsToken : kWrongToken;
+  if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) return certificates ? words.bad_certificate : words.wants_certificates;
+  if (about_certificates(reason)) return certificates ? words.refused_certificate : words.wants_certificates;
+  if (reason == alert(kHandshakeFailure)) return certificates ? words.wants_token : words.wrong_token;
   // A proof that does not hold: OpenSSL has another alert for it than RFC 8446.
   if (reason == alert(kIllegalParameter) || reason == alert(kDecryptError)) {
-    return certificates ? kRefusedCertificate : kWrongToken;
+    return certificates ? words.refused_certificate : words.wrong_token;
   }
-  return kOtherwise;
+  return words.otherwise;
 }
 
 bool is_address(const std::string& host) {
@@ -81,8 +85,8 @@ bool expect_host(SSL* ssl, const std::string& host) {
 
 }  // namespace
 
-TlsStream::TlsStream(std::shared_ptr<const TlsContext> context, std::unique_ptr<Stream> below)
-    : context_(std::move(context)), below_(std::move(below)) {}
+TlsStream::TlsStream(std::shared_ptr<const TlsContext> context, std::unique_ptr<Stream> below, const TlsWords& words)
+    : context_(std::move(context)), below_(std::move(below)), words_(words) {}
 
 TlsStream::~TlsStream() = default;
 
@@ -105,9 +109,9 @@ bool TlsStream::prepare() {
 
 Result<std::unique_ptr<Stream>> TlsStream::connect(std::shared_ptr<const TlsContext> context,
                                                    std::unique_ptr<Stream> below, std::optional<PskKey> key,
-                                                   const std::string& host, Deadline by) {
+                                                   const std::string& host, Deadline by, const TlsWords& words) {
   HEC_CHECK(context->side() == TlsContext::Side::kHost && context->has_certificates() != key.has_value());
-  std::unique_ptr<TlsStream> stream(new TlsStream(std::move(context), std::move(below)));
+  std::unique_ptr<TlsStream> stream(new TlsStream(std::move(context), std::move(below), words));
   if (!stream->prepare() || (!key && !expect_host(stream->ssl_.get(), host))) {
     ERR_clear_error();
     return Error{ErrorCode::kSystem, ENOMEM, "preparing TLS"};
@@ -118,9 +122,9 @@ Result<std::unique_ptr<Stream>> TlsStream::connect(std::shared_ptr<const TlsCont
 }
 
 std::unique_ptr<Stream> TlsStream::accept(std::shared_ptr<const TlsContext> context, std::unique_ptr<Stream> below,
-                                          std::span<const std::byte> to_plain) {
+                                          std::span<const std::byte> to_plain, const TlsWords& words) {
   HEC_CHECK(context->side() == TlsContext::Side::kDonor);
-  std::unique_ptr<TlsStream> stream(new TlsStream(std::move(context), std::move(below)));
+  std::unique_ptr<TlsStream> stream(new TlsStream(std::move(context), std::move(below), words));
   if (!stream->prepare()) {
     ERR_clear_error();
     return nullptr;
@@ -140,10 +144,11 @@ Result<void> TlsStream::finish_handshake(Deadline by) {
     shake_hands();
     if (state_ == State::kOpen) return {};
     if (why_) return Error{ErrorCode::kUntrusted, 0, why_};
-    if (state_ != State::kHandshake) return Error{ErrorCode::kClosed, 0, "the donor closed the connection"};
+    if (state_ != State::kHandshake)
+      return Error{ErrorCode::kClosed, 0, "it closed the connection in the TLS handshake"};
     pollfd waiting{fd(), receive_events(), 0};
     if (poll(&waiting, 1, by.remaining_ms()) == 0) {
-      return Error{ErrorCode::kTimeout, 0, "the donor does not answer the TLS handshake"};
+      return Error{ErrorCode::kTimeout, 0, "it does not answer the TLS handshake"};
     }
   }
 }
@@ -161,11 +166,11 @@ void TlsStream::shake_hands() {
     key_.reset();
     if (state_ != State::kEnded) state_ = State::kOpen;
   } else if (plain_peer_) {
-    turn_away(kNoTls);
+    turn_away(words_.no_tls);
   } else if (below_closed_) {
     state_ = State::kEnded;
   } else {
-    turn_away(context_->side() == TlsContext::Side::kHost ? explain_to_host(error, context_->has_certificates())
+    turn_away(context_->side() == TlsContext::Side::kHost ? explain_to_host(error, context_->has_certificates(), words_)
                                                           : "the peer could not prove who it is");
   }
   ERR_clear_error();
@@ -242,7 +247,7 @@ void TlsStream::note_end(int status) {
   // A donor learns from the host's last words of the handshake whether its certificate is good: it is told of it here.
   const int reason = ERR_GET_REASON(ERR_peek_error());
   const bool refused = about_certificates(reason) || reason == alert(kDecryptError);
-  if (context_->has_certificates() && refused) why_ = kRefusedCertificate;
+  if (context_->has_certificates() && refused) why_ = words_.refused_certificate;
   ERR_clear_error();
   flush();
   state_ = State::kEnded;

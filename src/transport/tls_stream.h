@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "transport/stream.h"
 #include "transport/tls_context.h"
+#include "transport/tls_words.h"
 
 namespace hecaton {
 
@@ -30,13 +31,14 @@ class PieceCursor;
 class TlsStream final : public Stream {
  public:
   // `key` for a context with tokens; `host`, the name or address that the donor's certificate must be for, otherwise.
-  // Error: kUntrusted, with words for the user; kTimeout; kClosed.
+  // Error: kUntrusted, with words for the user (of `words`, which outlive the stream); kTimeout; kClosed.
   static Result<std::unique_ptr<Stream>> connect(std::shared_ptr<const TlsContext> context,
                                                  std::unique_ptr<Stream> below, std::optional<PskKey> key,
-                                                 const std::string& host, Deadline by);
+                                                 const std::string& host, Deadline by,
+                                                 const TlsWords& words = kWordsOfDonors);
   // `to_plain` is what a peer gets that does not speak TLS; must outlive the stream. Null: out of memory.
   static std::unique_ptr<Stream> accept(std::shared_ptr<const TlsContext> context, std::unique_ptr<Stream> below,
-                                        std::span<const std::byte> to_plain);
+                                        std::span<const std::byte> to_plain, const TlsWords& words = kWordsOfDonors);
   ~TlsStream() override;
 
   IoResult receive(std::span<std::byte> into) override;
@@ -63,7 +65,7 @@ class TlsStream final : public Stream {
     void operator()(BIO_METHOD* method) const { BIO_meth_free(method); }
   };
 
-  TlsStream(std::shared_ptr<const TlsContext> context, std::unique_ptr<Stream> below);
+  TlsStream(std::shared_ptr<const TlsContext> context, std::unique_ptr<Stream> below, const TlsWords& words);
   bool prepare();
   void shake_hands();
   void turn_away(const char* why);
@@ -86,6 +88,7 @@ class TlsStream final : public Stream {
 
   const std::shared_ptr<const TlsContext> context_;
   const std::unique_ptr<Stream> below_;
+  const TlsWords& words_;
   std::unique_ptr<BIO_METHOD, Free> method_;
   std::unique_ptr<SSL, Free> ssl_;  // ends before the method of its BIO
   std::optional<PskKey> key_;

@@ -1,21 +1,22 @@
 // coherence_check [--large] [--most-states N] [NAME…]: visits every state of small machines, see docs/coherence.md.
 // Exit status 1 on a breach, whose shortest history is printed; if not all states were visited, but for --most-states,
 // which asks for that; or if the findings could not be written. 2: the command line is wrong.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "command_line.h"
 #include "explore.h"
 #include "machines.h"
 
+using namespace hecaton;
 using namespace hecaton::coherence::check;
 
 namespace {
 
-constexpr int kExitUsage = 2;
 constexpr uint64_t kMostStates = 50'000'000;
 
 struct Options {
@@ -40,11 +41,6 @@ bool run(const Machine& machine, const Options& options) {
   }
   std::printf("coherence_check: %s: %s\n%s", machine.name.c_str(), report.breach.c_str(), report.trace.c_str());
   return false;
-}
-
-int refuse(const std::string& what) {
-  std::fprintf(stderr, "coherence_check: %s; coherence_check --help shows the options\n", what.c_str());
-  return kExitUsage;
 }
 
 // Those that were asked for. Empty: one of them does not exist, and it is said.
@@ -77,16 +73,9 @@ int check(int argc, char** argv) {
                  "stop at so many of each machine, and be content (default: 50000000, and fail there)")
       ->check(CLI::Range(uint64_t{1}, UINT64_MAX));
   app.add_option("NAME", options.names, "only these machines");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    return refuse(error.what());
-  }
+  if (const std::optional<int> told = tests::parse(app, argc, argv)) return *told;
   const std::vector<Machine> machines = machines_of(options);
-  if (machines.empty()) return kExitUsage;
+  if (machines.empty()) return tests::kExitUsage;
   bool good = true;
   for (const Machine& machine : machines) good = run(machine, options) && good;
   return good ? 0 : 1;
@@ -95,8 +84,5 @@ int check(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int status = check(argc, argv);
-  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return status;
-  std::fprintf(stderr, "coherence_check: what it found could not be written\n");
-  return status == 0 ? 1 : status;
+  return tests::when_written("coherence_check", check(argc, argv));
 }

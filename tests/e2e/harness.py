@@ -127,10 +127,10 @@ class Donor:
 
 class Guest:
     """One `hecaton run`: its guest boots at once. The guest's serial console goes to a file. `within`: a command that
-    runs it elsewhere. `descriptors`: numbers of ours that it inherits."""
+    runs it elsewhere. `descriptors`: numbers of ours that it inherits. `plain`: QEMU alone, without hecaton."""
 
     def __init__(self, test, run="", memory="256M", local="64M", options=(), qemu=(), append="", start=True, within=(),
-                 descriptors=()):
+                 descriptors=(), plain=False):
         number = len(test.guests)
         self.descriptors = descriptors
         self.test = test
@@ -139,11 +139,11 @@ class Guest:
         self.error_path = test.directory / f"stderr-{number}.log"
         self.output_path = test.directory / f"stdout-{number}.log"
         self.report_path = test.directory / f"report-{number}.json"
+        hecaton = (str(HECATON), "run", "--name", self.name, "-m", memory, "--local", local, "--accel", "tcg",
+                   "--report", str(self.report_path), *options, "--")
         self.arguments = [
-            *within, str(HECATON), "run", "--name", self.name, "-m", memory, "--local", local, "--accel", "tcg",
-            "--report", str(self.report_path), *options, "--",
-            "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.serial_path}",
-            "-kernel", str(KERNEL), "-initrd", str(INITRAMFS),
+            *within, *(("qemu-system-x86_64", "-m", memory) if plain else hecaton), "-nodefaults", "-display", "none",
+            "-no-reboot", "-serial", f"file:{self.serial_path}", "-kernel", str(KERNEL), "-initrd", str(INITRAMFS),
             "-append", f'console=ttyS0 quiet panic=-1 {append} hecaton.run="{run}"', *qemu]
         test.guests.append(self)
         if start:

@@ -13,7 +13,6 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +20,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "command_line.h"
 #include "guest_machine.h"
 #include "node/processes.h"
 #include "os/memory.h"
@@ -43,8 +43,6 @@ struct Options {
   bool threads = false, copy = false;
 };
 
-constexpr int kExitUsage = 2;
-
 std::vector<std::string> names() {
   std::vector<std::string> all{"kill", "list"};
   for (const Program& program : programs()) all.emplace_back(program.name);
@@ -65,30 +63,22 @@ void add_options(CLI::App& app, Options& options, const CLI::Validator& counts) 
       ->check(CLI::Range(uint64_t{1}, kMostSilenceMs));
 }
 
-int refuse(const std::string& what) {
-  std::fprintf(stderr, "microguest: %s; microguest --help shows the options\n", what.c_str());
-  return kExitUsage;
-}
-
 // None: `options` has it all. Else the exit status, and all is said.
 std::optional<int> parse(int argc, char** argv, Options& options) {
   CLI::App app{"Small programs on one memory over several nodes, each a process, and a check of what they saw.",
                "microguest"};
   const CLI::Range counts(uint64_t{1}, kMostCount);
   add_options(app, options, counts);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    return refuse(error.what());
+  if (const std::optional<int> told = tests::parse(app, argc, argv)) return told;
+  if (options.program == "list" && argc > 2) {
+    return tests::refuse(app, std::string("list takes nothing more: ") + argv[2]);
   }
-  if (options.program == "list" && argc > 2) return refuse(std::string("list takes nothing more: ") + argv[2]);
-  if (options.program == "kill" && options.nodes == 1) return refuse("--nodes 1: kill wants one that survives");
+  if (options.program == "kill" && options.nodes == 1) {
+    return tests::refuse(app, "--nodes 1: kill wants one that survives");
+  }
   if (const char* variable = std::getenv("HECATON_MICROGUEST_COUNT")) {
     const std::string wrong = counts(std::string(variable));
-    if (!wrong.empty()) return refuse("HECATON_MICROGUEST_COUNT: " + wrong);
+    if (!wrong.empty()) return tests::refuse(app, "HECATON_MICROGUEST_COUNT: " + wrong);
     options.count = std::strtoull(variable, nullptr, 0);
   }
   return std::nullopt;
@@ -106,7 +96,7 @@ node::NodeConfig config_of(const Options& options, uint64_t nodes) {
 // Words that a node's program puts down, in memory that the parent sees.
 class Seen {
  public:
-  Seen(size_t nodes, uint64_t words) : nodes_(nodes), words_(words) {
+  Seen(size_t nodes, uint64_t words) : nodes_(nodes) {
     const uint64_t page_words = kPageBytes / 8;
     stride_ = (words + page_words - 1) / page_words * page_words;
     if (stride_ == 0) return;
@@ -126,7 +116,7 @@ class Seen {
  private:
   size_t bytes() const { return nodes_ * stride_ * 8; }
   size_t nodes_;
-  uint64_t words_, stride_ = 0;
+  uint64_t stride_ = 0;
   uint64_t* words_at_ = nullptr;
 };
 
@@ -242,8 +232,5 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   Options options;
   const std::optional<int> told = parse(argc, argv, options);
-  const int status = told ? *told : run(options);
-  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return status;
-  std::fprintf(stderr, "microguest: what it found could not be written\n");
-  return status == 0 ? 1 : status;
+  return tests::when_written("microguest", told ? *told : run(options));
 }
