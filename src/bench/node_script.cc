@@ -21,6 +21,8 @@ namespace {
 constexpr int64_t kTookTooLongMs = 120'000, kStepTookTooLongMs = 10;
 // As short as can be: who has the page is done with it, as the script has it.
 constexpr int64_t kHoldNs = 1;
+// A node that ends is known by its connections; one that is only kept from running for a while is to go on.
+constexpr int64_t kSilenceMs = 10'000;
 
 // In memory that all nodes share, with how long each step took behind it.
 struct Board {
@@ -119,6 +121,7 @@ Result<ScriptResult> run_script(const NodeScript& script, std::string* problem) 
   node::NodeConfig config;
   config.pages = script.pages;
   config.hold_ns = kHoldNs;
+  config.silence_ms = kSilenceMs;
   const auto body = [&](node::Node& node, size_t number) -> Result<uint64_t> {
     return play(script, expected, node.memory(), number, turns, took_ns);
   };
