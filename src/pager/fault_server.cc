@@ -96,7 +96,7 @@ FaultServer::Outcome FaultServer::fetch(const Fault& fault) {
   state_.counters.faults_remote.add();
   uint32_t index = free_slots_.back();
   free_slots_.pop_back();
-  slots_[index] = Slot{fault, 1, true, false};
+  slots_[index] = Slot{fault, 1, true, false, {}};
   FaultTrace::mark(state_.counters.last_demand.read, fault.since_ns);
   FaultTrace::mark(state_.counters.last_demand.decided, monotonic_ns());
   // While nobody can be asked the page stays Fetching, and its thread asleep: it reads nothing wrong.
@@ -225,8 +225,10 @@ Result<void> FaultServer::on_read_reply(uint64_t slot_number, wire::Status statu
 void FaultServer::try_again(uint32_t index, const std::string& defect) {
   Slot& slot = slots_[index];
   slot.damaged = true;
-  const size_t copies = std::max<size_t>(1, state_.placement.copies_of(extent_of(slot.fault.page)).size());
-  if (slot.attempts++ < kMaxAttempts * static_cast<int>(copies)) {
+  const CopySet copies = state_.placement.copies_of(extent_of(slot.fault.page));
+  if (copies.completes_more_than(slot.copies)) slot.attempts = 1;  // perhaps at the very last moment
+  slot.copies = copies;
+  if (slot.attempts++ < kMaxAttempts * static_cast<int>(std::max<size_t>(1, copies.size()))) {
     state_.counters.refetched.add();
     (void)backend_.start_read(slot.fault.page, index, true);
     return;

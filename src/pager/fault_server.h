@@ -56,7 +56,8 @@ class FaultBackend {
 
 class FaultServer {
  public:
-  static constexpr size_t kSlots = 256;  // demand reads under way at most
+  static constexpr size_t kSlots = 256;   // demand reads under way at most
+  static constexpr int kMaxAttempts = 3;  // to read a page, for each copy of it
 
   FaultServer(PagerState& state, Prefetcher prefetcher, FaultBackend& backend, unsigned shard = 0);
 
@@ -75,7 +76,6 @@ class FaultServer {
 
  private:
   static constexpr size_t kMaxDeferred = 16384;
-  static constexpr int kMaxAttempts = 3;  // for each copy
   static constexpr int64_t kHolePatienceNs = 1'000'000'000;
 
   struct Slot {
@@ -83,6 +83,7 @@ class FaultServer {
     int attempts = 0;
     bool used = false;
     bool damaged = false;  // some donor's answer was no good
+    CopySet copies{};      // when that answer came
   };
   enum class Outcome : uint8_t { kDone, kDefer, kDeferForBudget };
 

@@ -65,7 +65,11 @@ class FaultServerTest : public testing::Test, public GuestMemory, public FaultBa
   bool can_map_protected() const override { return true; }
 
   // FaultBackend
-  bool start_read(PageNumber, uint32_t, bool) override { return true; }
+  bool start_read(PageNumber, uint32_t slot, bool) override {
+    ++reads_;
+    slot_ = slot;
+    return true;
+  }
   bool wait_for_copy(PageNumber, uint32_t) override { return false; }
   void prefetch(const PrefetchWindow&) override {}
   void hand_stream(unsigned, const Prefetcher::Stream&) override {}
@@ -74,7 +78,7 @@ class FaultServerTest : public testing::Test, public GuestMemory, public FaultBa
   void report_loss(LossReport report) override { ADD_FAILURE() << report.reason; }
 
   static Fault missing(PageNumber page) { return {page, Fault::Kind::kMissing, true, 0}; }
-  void make_fetching(PageNumber page) {
+  void make_remote(PageNumber page) {
     ASSERT_TRUE(state_.budget.try_take(1));
     ASSERT_TRUE(state_.table.begin_fill(page));
     state_.table.finish_fetch(page, PageTable::Arrival::kDirty);
@@ -83,6 +87,9 @@ class FaultServerTest : public testing::Test, public GuestMemory, public FaultBa
     state_.table.release(page);
     ASSERT_TRUE(state_.table.commit_remote(page, leave->version));
     state_.table.release(page);
+  }
+  void make_fetching(PageNumber page) {
+    make_remote(page);
     ASSERT_TRUE(state_.table.begin_fetch(page));
   }
 
@@ -94,7 +101,8 @@ class FaultServerTest : public testing::Test, public GuestMemory, public FaultBa
   FaultServer shard0_{state_, Prefetcher({.region_pages = kPages}), *this, 0};
   FaultServer shard1_{state_, Prefetcher({.region_pages = kPages}), *this, 1};
   std::vector<PageNumber> woken_;
-  int fault_wakes_ = 0;
+  int fault_wakes_ = 0, reads_ = 0;
+  uint32_t slot_ = 0;  // of the latest read
   std::function<void()> within_next_punch_;
 };
 
@@ -121,6 +129,19 @@ TEST_F(FaultServerTest, LeavesAThreadWhosePageIsStillFetchingToTheFetcher) {
   EXPECT_FALSE(shard0_.retry_deferred());
   EXPECT_THAT(woken_, testing::IsEmpty());
   EXPECT_NE(waits, state_.fetch_waits.load()) << "the fetcher does not know that somebody waits";
+}
+
+TEST_F(FaultServerTest, AsksACopyThatIsCompletedWhileTheLastAnswerOfTheOtherComesBad) {
+  const CopySet copies = CopySet().with(0, true).with(1, false);
+  copies_[0].store(copies.word());
+  make_remote(kOfShard0);
+  shard0_.handle(missing(kOfShard0));
+  auto answer_badly = [this] { EXPECT_TRUE(shard0_.on_read_reply(slot_, wire::Status::kRefused, {}).ok()); };
+  const int reads = FaultServer::kMaxAttempts * static_cast<int>(copies.size());
+  while (reads_ < reads) answer_badly();
+  copies_[0].store(copies.completed(1).word());
+  answer_badly();
+  EXPECT_EQ(reads_, reads + 1);
 }
 
 TEST_F(FaultServerTest, AsksForBudgetAtWhicheverShardAFaultWaitsForIt) {

@@ -43,6 +43,15 @@ class CopySet {
     return copies;
   }
 
+  // Whether a donor's copy is complete that was not, or was not there, in `before`.
+  constexpr bool completes_more_than(CopySet before) const {
+    for (size_t i = 0; i < size(); ++i) {
+      const size_t was = before.place_of((*this)[i].donor);
+      if ((*this)[i].complete && (was == kMost || !before[was].complete)) return true;
+    }
+    return false;
+  }
+
   // Not more than kMost, each donor once.
   [[nodiscard]] constexpr CopySet with(size_t donor, bool complete) const {
     HEC_CHECK(size() < kMost && !has(donor) && donor < kMostDonors);

@@ -193,6 +193,8 @@ class DonorPool {
   Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role, LinkBuffers& buffers,
                                                int64_t connect_ms, std::string* problem) const;
   Result<void> open_region(DonorClient& client, const NodeUrl& url, uint64_t extents, std::string* problem) const;
+  Result<uint64_t> open_with_room(DonorClient& client, const NodeUrl& url, uint64_t extents, uint64_t more,
+                                  std::string* problem) const;
   Result<std::unique_ptr<DonorClient>> open_link(const Member& member, uint64_t extents, wire::Role role,
                                                  LinkBuffers& buffers, int64_t connect_ms, std::string* problem) const;
   // Everything a donor needs to be used, under the next number.

@@ -90,12 +90,11 @@ Result<size_t> DonorPool::admit(const NodeUrl& url, uint64_t extents, std::optio
       HEC_TRY(connect(url, wire::Role::kDemand, demand_buffers_[0], connect_ms, problem));
   member.instance = first->donor().donor_instance;
   HEC_TRY(check_process(member, heir_of, problem));
-  if (!heir_of) extents = std::min(extents, first->donor().free_bytes / kExtentBytes);
-  if (extents == 0) {
-    *problem = fmt::format("donor {} has nothing free; start it with a larger --size", url.printable());
-    return Error{ErrorCode::kFull, 0, "the donor has nothing free"};
+  if (heir_of) {
+    HEC_TRY(open_region(*first, url, extents, problem));
+  } else {
+    extents = HEC_TRY(open_with_room(*first, url, 0, extents, problem));
   }
-  HEC_TRY(open_region(*first, url, extents, problem));
   member.region_id = first->region_id();
   if (heir_of && member.region_id != members_[*heir_of].region_id) {
     return Error{ErrorCode::kNotFound, 0, "it has given up what it held of this VM"};
@@ -115,6 +114,22 @@ Result<size_t> DonorPool::admit(const NodeUrl& url, uint64_t extents, std::optio
   keep_record(donor);  // it may be given up as soon as it is live
   set_state(donor, DonorState::kLive);
   return donor;
+}
+
+// How many of the `more` extents. All are asked for before what is free: a donor that was lost may still have reserved
+// for this VM what it had, and of its own reservation a region may have everything.
+Result<uint64_t> DonorPool::open_with_room(DonorClient& client, const NodeUrl& url, uint64_t extents, uint64_t more,
+                                           std::string* problem) const {
+  const Result<void> all = open_region(client, url, extents + more, problem);
+  if (all.ok()) return more;
+  if (all.error().code != ErrorCode::kFull) return all.error();
+  more = std::min(more, client.donor().free_bytes / kExtentBytes);
+  if (more == 0) {
+    *problem = fmt::format("donor {} has nothing free; start it with a larger --size", url.printable());
+    return Error{ErrorCode::kFull, 0, "the donor has nothing free"};
+  }
+  HEC_TRY(open_region(client, url, extents + more, problem));
+  return more;
 }
 
 void DonorPool::tend(int64_t now_ns) {
@@ -212,12 +227,13 @@ void DonorPool::make_room() {
     auto control = connect(member.url, wire::Role::kControl, write_back_buffers_, 1000, &problem);
     if (!control.ok() || (*control)->donor().donor_instance != member.instance) continue;
     const uint64_t has = placement_->capacity(donor);
-    const uint64_t wants = std::min({lacking, (*control)->donor().free_bytes / kExtentBytes, extents_ - has});
-    if (wants == 0 || !open_region(**control, member.url, has + wants, &problem).ok()) continue;
-    placement_->set_capacity(donor, has + wants);
-    if (!config_.records.empty()) config_.records[donor].extents.store(has + wants);
+    if (has == extents_) continue;
+    auto given = open_with_room(**control, member.url, has, std::min(lacking, extents_ - has), &problem);
+    if (!given.ok()) continue;
+    placement_->set_capacity(donor, has + *given);
+    if (!config_.records.empty()) config_.records[donor].extents.store(has + *given);
     placement_->set_open(donor, true);
-    lacking -= wants;
+    lacking -= *given;
     more = true;
   }
   if (more) return touch();

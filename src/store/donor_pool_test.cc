@@ -230,6 +230,19 @@ TEST_F(Takeover, ADonorThatWasDrainedStaysSoThoughItIsStartedAnew) {
   EXPECT_FALSE(pool->placement().is_open(kDonors + 1));
 }
 
+TEST_F(Takeover, ADonorThatIsBackAndHasAllReservedForTheVmStillHasItsRoomAgain) {
+  config_.region_bytes = 4 * kDonors * kExtentBytes;
+  std::vector<PlacementTable::Word> words(4 * kDonors);
+  config_.placement_words = words;
+  auto pool = next_pager();
+  ASSERT_EQ(pool->placement().capacity(1), 4u);
+  pool->connection_ended(1, Error{ErrorCode::kProtocol, 0, "it spoke out of turn"});
+  ASSERT_EQ(pool->states().of(1), DonorState::kLost);
+  pool->tend(1'000'000'000);
+  ASSERT_EQ(pool->donors(), kDonors + 1) << "it is in the pool again";
+  EXPECT_EQ(pool->placement().capacity(kDonors), 4u);
+}
+
 TEST_F(Takeover, FindsThePagesOfTheEarlierPager) {
   {
     auto pool = next_pager();
