@@ -60,7 +60,10 @@ void PagingSim::disturb() {
 
 void PagingSim::begin_failure() {
   next_failure_ns_ = now_ns() + static_cast<int64_t>(random(world_.wild ? kS : 200 * kMs));
-  if (!world_.wild && (!failures_.empty() || !all_protected())) return;
+  // The pager may have slept through the last one: it is over only once it has seen what came of it.
+  constexpr uint64_t kStepsToSee = 200;
+  const bool seen = figures_.steps >= healed_at_step_ + kStepsToSee;
+  if (!world_.wild && (!failures_.empty() || !seen || !all_protected())) return;
   // From a millisecond to half a minute.
   int64_t lasts = kMs;
   for (uint64_t n = random(15); n > 0; --n) lasts *= 2;
@@ -140,6 +143,7 @@ void PagingSim::slow_another(Machine& liar, int64_t ends_ns) {
 void PagingSim::heal(const Failure& failure) {
   Machine& machine = *failure.machine;
   tell(fmt::format("{} is well again", machine.url().printable()));
+  healed_at_step_ = figures_.steps;
   if (machine.partitioned) network_.resume(machine);
   machine.hangs = machine.partitioned = false;
   machine.slow_ns = 0;
