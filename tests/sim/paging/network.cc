@@ -415,7 +415,7 @@ void Network::cut_one(Machine& machine) {
 void Network::resume(Machine& machine) {
   for (auto& it : connections_) {
     if (&it->machine != &machine) continue;
-    const int64_t from = g_now_ns + static_cast<int64_t>(random(3'000'000'000));
+    const int64_t from = g_now_ns + static_cast<int64_t>(random(kMostResentNs));
     for (Connection::Segment& segment : it->to_donor) segment.due_ns = std::max(segment.due_ns, from);
   }
 }

@@ -105,6 +105,7 @@ class Network {
   void cut_one(Machine& machine);
   void cut_all(Machine& machine);
   // After a partition: what each connection had sent is sent again, sooner or later.
+  static constexpr int64_t kMostResentNs = 3'000'000'000;
   void resume(Machine& machine);
   size_t connections() const { return connections_.size(); }
   uint64_t messages() const { return messages_; }

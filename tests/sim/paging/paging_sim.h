@@ -166,6 +166,7 @@ class PagingSim final : public GuestModel {
   std::set<std::pair<const Machine*, uint64_t>> damaged_;  // pages
   int64_t next_failure_ns_ = 0, next_change_ns_ = 0;
   uint64_t healed_at_step_ = 0;
+  int64_t resent_until_ns_ = 0;
   std::vector<LossReport> losses_;
   std::set<uint64_t> lost_pages_;
   std::deque<std::string> story_;

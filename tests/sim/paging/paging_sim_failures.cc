@@ -62,7 +62,7 @@ void PagingSim::begin_failure() {
   next_failure_ns_ = now_ns() + static_cast<int64_t>(random(world_.wild ? kS : 200 * kMs));
   // The pager may have slept through the last one: it is over only once it has seen what came of it.
   constexpr uint64_t kStepsToSee = 200;
-  const bool seen = figures_.steps >= healed_at_step_ + kStepsToSee;
+  const bool seen = figures_.steps >= healed_at_step_ + kStepsToSee && now_ns() >= resent_until_ns_;
   if (!world_.wild && (!failures_.empty() || !seen || !all_protected())) return;
   // From a millisecond to half a minute.
   int64_t lasts = kMs;
@@ -144,7 +144,10 @@ void PagingSim::heal(const Failure& failure) {
   Machine& machine = *failure.machine;
   tell(fmt::format("{} is well again", machine.url().printable()));
   healed_at_step_ = figures_.steps;
-  if (machine.partitioned) network_.resume(machine);
+  if (machine.partitioned) {
+    network_.resume(machine);
+    resent_until_ns_ = now_ns() + Network::kMostResentNs;
+  }
   machine.hangs = machine.partitioned = false;
   machine.slow_ns = 0;
   machine.lie = Lie::kNone;
