@@ -108,6 +108,7 @@ TEST(QemuArguments, ThatTakeTheVmOutOfHecatonsHandsAreRefused) {
   expect_refused({"-accel", "kvm"}, "accelerator");
   expect_refused({"-enable-kvm"}, "accelerator");
   expect_refused({"-machine", "q35,accel=kvm:tcg"}, "accelerator");
+  expect_refused({"-incoming", "defer"}, "migration");
   expect_refused({"-daemonize"}, "ends");
   expect_refused({"-readconfig", "vm.cfg"}, "checked");
   expect_refused({"-xen-domid", "3"}, "Xen");
