@@ -143,6 +143,11 @@ class Chaos {
     (hang ? hang_pauses_ms_ : pauses_ms_).push_back(ms(worst_ns_.load()));
   }
 
+  // Looks until it is so, or something has gone wrong.
+  template <typename Condition>
+  void await(Condition condition) {
+    while (!condition(region_->stats()) && shared_.wrong.load() == 0) std::this_thread::sleep_for(5ms);
+  }
   static size_t live_of(const hecaton::PagerStats& stats) {
     return static_cast<size_t>(std::count_if(stats.nodes.begin(), stats.nodes.end(), [](const auto& node) {
       return node.state == "live" || node.state == "full";
@@ -150,18 +155,14 @@ class Chaos {
   }
   // A donor was killed. As long as that is not known, what it had counts as protected.
   void await_notice() {
-    while (live_of(region_->stats()) == donors_.size() && shared_.wrong.load() == 0) std::this_thread::sleep_for(1ms);
+    await([this](const auto& stats) { return live_of(stats) < donors_.size(); });
   }
   void await_protection() {
-    while (region_->stats().exposed_bytes > 0 && shared_.wrong.load() == 0) std::this_thread::sleep_for(5ms);
+    await([](const auto& stats) { return stats.exposed_bytes == 0; });
   }
   // At one and the same moment all three donors are there, and everything is protected.
   void await_all() {
-    for (;;) {
-      const auto stats = region_->stats();
-      if ((live_of(stats) == donors_.size() && stats.exposed_bytes == 0) || shared_.wrong.load() > 0) return;
-      std::this_thread::sleep_for(5ms);
-    }
+    await([this](const auto& stats) { return live_of(stats) == donors_.size() && stats.exposed_bytes == 0; });
   }
 
   // The longest time that a single access of this thread took.
