@@ -226,7 +226,7 @@ void FaultServer::try_again(uint32_t index, const std::string& defect) {
   Slot& slot = slots_[index];
   slot.damaged = true;
   const CopySet copies = state_.placement.copies_of(extent_of(slot.fault.page));
-  if (copies.completes_more_than(slot.copies)) slot.attempts = 1;  // perhaps at the very last moment
+  if (copies.completes_more_than(slot.copies)) slot.attempts = 1;  // the new one has not been asked yet
   slot.copies = copies;
   if (slot.attempts++ < kMaxAttempts * static_cast<int>(std::max<size_t>(1, copies.size()))) {
     state_.counters.refetched.add();

@@ -26,6 +26,15 @@ class Placed {
   PlacementTable table;
 };
 
+TEST(CopySet, TellsWhetherACopyWasCompletedSince) {
+  const CopySet before = CopySet().with(4, true).with(7, false);
+  EXPECT_TRUE(before.completes_more_than(CopySet()));
+  EXPECT_FALSE(before.completes_more_than(before));
+  EXPECT_TRUE(before.completed(7).completes_more_than(before));
+  EXPECT_FALSE(before.without(4).completes_more_than(before));
+  EXPECT_TRUE(CopySet().with(9, true).completes_more_than(before)) << "as many, but another one";
+}
+
 TEST(CopySet, KeepsUpToThreeCopiesApart) {
   CopySet none;
   EXPECT_TRUE(none.empty());

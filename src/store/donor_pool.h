@@ -193,6 +193,8 @@ class DonorPool {
   Result<std::unique_ptr<DonorClient>> connect(const NodeUrl& url, wire::Role role, LinkBuffers& buffers,
                                                int64_t connect_ms, std::string* problem) const;
   Result<void> open_region(DonorClient& client, const NodeUrl& url, uint64_t extents, std::string* problem) const;
+  // Opens the region with room for `extents` and as many of `more` as the donor gives: how many. All are asked for, and
+  // only then what is free: a donor that was lost and is back may have them reserved for this very VM.
   Result<uint64_t> open_with_room(DonorClient& client, const NodeUrl& url, uint64_t extents, uint64_t more,
                                   std::string* problem) const;
   Result<std::unique_ptr<DonorClient>> open_link(const Member& member, uint64_t extents, wire::Role role,

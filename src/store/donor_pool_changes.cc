@@ -116,8 +116,6 @@ Result<size_t> DonorPool::admit(const NodeUrl& url, uint64_t extents, std::optio
   return donor;
 }
 
-// How many of the `more` extents. All are asked for before what is free: a donor that was lost may still have reserved
-// for this VM what it had, and of its own reservation a region may have everything.
 Result<uint64_t> DonorPool::open_with_room(DonorClient& client, const NodeUrl& url, uint64_t extents, uint64_t more,
                                            std::string* problem) const {
   const Result<void> all = open_region(client, url, extents + more, problem);
@@ -187,7 +185,8 @@ bool DonorPool::inherit_leaving(size_t donor, size_t from) {
   return true;
 }
 
-// A donor that was lost and is there again has nothing, and is as good as any other.
+// A donor that was lost and is there again is as good as any other. What it may still have of this VM counts for
+// nothing.
 void DonorPool::take_back(size_t donor, int64_t now_ns) {
   Member& member = members_[donor];
   if (now_ns < member.next_try_ns) return;
